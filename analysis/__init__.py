@@ -1,0 +1,1 @@
+"""Reads result files only: statistics, tables, attribution, figures, report."""

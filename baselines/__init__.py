@@ -1,0 +1,1 @@
+"""Executors to compare against: the official training loops and plain eager PyTorch."""

@@ -1,0 +1,1 @@
+"""The harness: command line, specification, sessions, recorders, results and the vLLM executor."""

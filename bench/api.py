@@ -1,0 +1,143 @@
+"""The two contracts of the suite: a workload is zeroth-order maths, an executor scores parameter states.
+
+A workload never sees an engine and an executor never sees an algorithm; they meet in probes, losses and updates.
+This module imports nothing heavy, so the command line and the analysis can use its words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.config import RunSpec
+
+Kind = Literal["lowrank", "dense", "factorized"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One classification example as token ids: `prompt` (BOS included), one row of ids per answer option, the right one."""
+
+    prompt: tuple[int, ...]
+    options: tuple[tuple[int, ...], ...]
+    label: int
+
+
+Batch = Sequence[Example]
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A reference to the random Z of one query; `workloads.directions.directions` turns it into numbers.
+
+    kind       lowrank: U V^T, V kept for `interval` steps and shared by the queries; factorized: U V^T / sqrt(rank),
+               both fresh for every step and query; dense: Gaussian
+    """
+
+    kind: Kind
+    seed: int
+    step: int
+    query: int = 0
+    rank: int = 0
+    interval: int = 1
+
+    @property
+    def epoch(self) -> tuple[int, int]:
+        """What V is drawn from: directions with the same epoch share V, and so can share one accumulated state."""
+        return (self.step // self.interval, 0) if self.kind == "lowrank" else (self.step, self.query)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One parameter state to score: theta + shift * Z, shift = sign * eps."""
+
+    direction: Direction
+    shift: float
+
+
+@dataclass(frozen=True)
+class Update:
+    """theta += coefficient * Z for every term; coefficients are 0-d float32 tensors and may live on a device."""
+
+    terms: tuple[tuple[Direction, torch.Tensor], ...]
+
+
+@runtime_checkable
+class Workload(Protocol):
+    """Pure ZO maths. `version` changes with the maths; results of another version never compare."""
+
+    name: str
+    version: int
+
+    def plan(self, step: int) -> tuple[Probe, ...]:
+        """The probe plan of a step: for two-sided estimators (+, -) for each query, 2 x queries probes."""
+
+    def update(self, step: int, losses: torch.Tensor) -> Update:
+        """The move for losses [n_probes] in plan order. Never reads a value back to the host."""
+
+    def projected_gradients(self, losses: torch.Tensor) -> torch.Tensor:
+        """(loss_plus - loss_minus) / (2 eps) for each query, from losses [..., n_probes] to [..., queries]."""
+
+
+class Executor(Protocol):
+    """Holds a model and scores it under nearby parameter states. `capabilities` are in bench.capabilities."""
+
+    name: str
+
+    def load(self, spec: RunSpec, max_prompt_tokens: int) -> None:
+        """Load the model of the spec; `max_prompt_tokens` bounds prompt plus longest option over all data."""
+
+    def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
+        """Losses [n_probes], float32, in the order of the probes; the parameters are unchanged afterwards."""
+
+    def apply(self, update: Update) -> None:
+        """Move the parameters."""
+
+    def evaluate(self, examples: Batch) -> torch.Tensor:
+        """Mean log-prob of each answer option [n_examples, n_options], float32, on the CPU, at the current state."""
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """The scoped parameters as they stand, accumulated state included: canonical name -> float32 CPU copy."""
+
+    def close(self) -> None:
+        """Free everything. Safe to call twice."""
+
+
+@runtime_checkable
+class StepHost(Protocol):
+    """An executor that can host the workload where the weights live."""
+
+    def run_steps(self, workload: Workload, step: int, batches: Sequence[Batch]) -> torch.Tensor:
+        """Run steps `step`, `step + 1`, ... one per batch. Losses [n_batches, n_probes] on the device, unread."""
+
+
+class Recorder(Protocol):
+    """Watches a profiled pass of steps: a context manager, then `collect()` hands over its findings (plain JSON)."""
+
+    name: str
+    version: int
+
+    def __enter__(self) -> Recorder: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    def collect(self) -> dict[str, Any]: ...
+
+
+Phase = Literal["perturb", "score", "update", "fold", "host"]
+
+
+def phase(name: Phase) -> AbstractContextManager[Any]:
+    """Mark a phase of the step for profilers; costs about a microsecond when none is watching."""
+    from torch.profiler import record_function
+
+    return record_function(f"zo.{name}")
+
+
+class UsageError(Exception):
+    """Bad input: one clear line naming the option, the value, what was expected and what to do. Exit code 2."""

@@ -1,0 +1,67 @@
+"""What each executor can honour. Kept apart from the executors so that `list` and the checks import no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.api import UsageError
+from bench.config import RunSpec
+
+ADAPTER = ("lozo", "factorized")
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """The values of each spec field an executor honours; `scopes` by workload, `dtypes` by device."""
+
+    batching: tuple[str, ...]
+    kv: tuple[str, ...]
+    lora: tuple[str, ...]
+    loop: tuple[str, ...]
+    directions: tuple[str, ...]
+    scopes: dict[str, tuple[str, ...]]
+    dtypes: dict[str, tuple[str, ...]]
+    max_rank: int | None = None
+
+    def check(self, spec: RunSpec) -> None:
+        """Raise UsageError for the first field this executor cannot honour, naming what it can."""
+        for name in ("batching", "kv", "lora", "loop", "directions"):
+            _one_of(spec, name, getattr(self, name))
+        if spec.workload not in self.scopes:
+            raise UsageError(f"--executor {spec.executor}: does not run {spec.workload}; it runs {', '.join(self.scopes)}")
+        _one_of(spec, "scope", self.scopes[spec.workload], f" with {spec.workload}")
+        _one_of(spec, "dtype", self.dtypes[spec.device], f" on {spec.device}")
+        if self.max_rank and spec.workload in ADAPTER and spec.rank > self.max_rank:
+            raise UsageError(f"--rank {spec.rank}: --executor {spec.executor} holds at most rank {self.max_rank}")
+        if spec.lora == "dense" and spec.batching == "paired":
+            raise UsageError("--lora dense --batching paired: dense weights hold one state at a time; use --batching sequential")
+
+
+def _one_of(spec: RunSpec, name: str, valid: tuple[str, ...], where: str = "") -> None:
+    value = getattr(spec, name)
+    if value not in valid:
+        raise UsageError(f"--{name} {value}: --executor {spec.executor}{where} supports {', '.join(valid)}")
+
+
+ALL = ("float32", "float16", "bfloat16")
+BOTH = {"lozo": ("lora", "full"), "mezo": ("lora", "full"), "factorized": ("lora", "full")}
+ANY_DTYPE = {"cpu": ALL, "cuda": ALL}
+BATCHING, KV, LORA = ("sequential", "paired"), ("recompute", "shared"), ("dense", "unfused", "fused")
+
+CAPABILITIES = {
+    "official": Capabilities(
+        BATCHING[:1], KV[:1], LORA[:1], ("requests",), ("shared", "upstream"), scopes=BOTH, dtypes=ANY_DTYPE
+    ),
+    "eager": Capabilities(BATCHING, KV, LORA, ("requests",), ("shared",), scopes=BOTH, dtypes=ANY_DTYPE),
+    "vllm": Capabilities(
+        BATCHING,
+        KV,
+        LORA,
+        ("requests", "resident"),
+        ("shared",),
+        scopes={"lozo": ("lora",), "mezo": ("lora", "full"), "factorized": ("lora",)},
+        dtypes={"cpu": ALL, "cuda": ("float16", "bfloat16")},
+        max_rank=512,
+    ),
+    "fake": Capabilities(BATCHING, KV, LORA, ("requests", "resident"), ("shared",), scopes=BOTH, dtypes=ANY_DTYPE),
+}

@@ -1,0 +1,1 @@
+"""Executors of the harness itself: vLLM, and a scripted one for tests."""

@@ -1,0 +1,1 @@
+"""Recorders: what the profiled pass is watched with."""

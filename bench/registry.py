@@ -1,0 +1,43 @@
+"""Names to "module:Class" strings. Nothing is imported until it is used, so listing costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from bench.api import UsageError
+
+WORKLOADS = {
+    "lozo": "workloads.lozo:LoZO",
+    "mezo": "workloads.mezo:MeZO",
+    "factorized": "workloads.factorized:Factorized",
+}
+EXECUTORS = {
+    "official": "baselines.official.executor:OfficialExecutor",
+    "eager": "baselines.eager.executor:EagerExecutor",
+    "vllm": "bench.executors.vllm.executor:VllmExecutor",
+    "fake": "bench.executors.fake:FakeExecutor",
+}
+TASKS = {"sst2": "workloads.tasks.sst2:Sst2"}
+RECORDERS = {
+    "counters": "bench.recorders.counters:Counters",
+    "time_breakdown": "bench.recorders.time_breakdown:TimeBreakdown",
+    "launches": "bench.recorders.launches:Launches",
+    "memory": "bench.recorders.memory:Memory",
+    "energy": "bench.recorders.energy:Energy",
+    "roofline": "bench.recorders.roofline:Roofline",
+}
+
+
+def known(table: Mapping[str, str], option: str, name: str) -> str:
+    """The name itself if the table has it; else a UsageError that lists the valid ones."""
+    if name not in table:
+        raise UsageError(f"{option} {name}: not known; choose one of {', '.join(table)}")
+    return name
+
+
+def resolve(table: Mapping[str, str], option: str, name: str) -> Any:
+    """Import and return what a name stands for."""
+    module, _, attribute = table[known(table, option, name)].partition(":")
+    return getattr(import_module(module), attribute)

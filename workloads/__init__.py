@@ -1,0 +1,1 @@
+"""Zeroth-order algorithms, their directions, tasks and models. Knows no engine."""

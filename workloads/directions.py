@@ -1,0 +1,117 @@
+"""The random directions, defined once: every executor on a device draws bit-identical values from here.
+
+Low-rank factors take one float32 generator call per kind (U, V) into a flat buffer that is then cast; executors use
+named slices of it. Dense noise takes one seeded call per tensor, in the Hugging Face shape of the parameter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from bench.api import Direction, Kind
+
+Layout = Mapping[str, tuple[int, ...]]
+"""Canonical Hugging Face parameter name -> shape, in the model's order; q, k and v apart."""
+
+
+def derive_seed(*parts: object) -> int:
+    """A 63-bit generator seed from any tuple of names and numbers: stable across processes and machines."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def gaussian(shape: tuple[int, ...], device: torch.device | str, *seed: object) -> torch.Tensor:
+    """Standard normal float32 tensor drawn on `device` with one generator call."""
+    generator = torch.Generator(device=device).manual_seed(derive_seed(*seed))
+    return torch.randn(shape, generator=generator, device=device)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The numbers of one direction over a layout.
+
+    u_flat     [sum(out) * rank] in `dtype`: U of every matrix, one after the other in layout order, each row-major [out, rank]
+    v_flat     [sum(in) * rank] likewise
+    scale      Z = scale * U V^T for matrices; other tensors (and every tensor of a dense direction) are Gaussian
+    """
+
+    direction: Direction
+    layout: Layout
+    device: torch.device
+    dtype: torch.dtype
+    u_flat: torch.Tensor
+    v_flat: torch.Tensor
+    scale: float
+    _offsets: dict[str, tuple[int, int]] = field(repr=False)
+
+    def factored(self, name: str) -> bool:
+        """Whether this tensor's Z is U V^T (else it is `noise`)."""
+        return name in self._offsets
+
+    def u(self, name: str) -> torch.Tensor:
+        """U [out, rank], a view."""
+        return self._slice(self.u_flat, name, 0)
+
+    def v(self, name: str) -> torch.Tensor:
+        """V [in, rank], a view."""
+        return self._slice(self.v_flat, name, 1)
+
+    def noise(self, name: str) -> torch.Tensor:
+        """Gaussian Z of a tensor without factors, in its own shape; drawn afresh at every call."""
+        d = self.direction
+        z = gaussian(self.layout[name], self.device, "noise", d.seed, d.step, d.query, name)
+        return z.to(self.dtype)
+
+    def delta(self, name: str) -> torch.Tensor:
+        """Z itself in float32, in the parameter's shape."""
+        if self.factored(name):
+            return (self.u(name).float() @ self.v(name).float().t()) * self.scale
+        return self.noise(name).float()
+
+    def _slice(self, flat: torch.Tensor, name: str, axis: int) -> torch.Tensor:
+        start, size = self._offsets[name][axis], self.layout[name][axis]
+        return flat[start : start + size * self.direction.rank].view(size, self.direction.rank)
+
+
+def offsets(layout: Layout, rank: int) -> dict[str, tuple[int, int]]:
+    """Where each matrix starts in the flat U and V buffers."""
+    found, at_u, at_v = {}, 0, 0
+    for name, shape in layout.items():
+        if len(shape) == 2:
+            found[name] = (at_u, at_v)
+            at_u, at_v = at_u + shape[0] * rank, at_v + shape[1] * rank
+    return found
+
+
+def directions(
+    seed: int,
+    step: int,
+    layout: Layout,
+    device: torch.device | str,
+    *,
+    kind: Kind = "lowrank",
+    rank: int = 2,
+    interval: int = 50,
+    query: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Drawn:
+    """Draw the direction of one query of one step (see `Direction` for the kinds)."""
+    return draw(Direction(kind, seed, step, query, 0 if kind == "dense" else rank, interval), layout, device, dtype)
+
+
+def draw(direction: Direction, layout: Layout, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Drawn:
+    """The numbers a reference stands for."""
+    device = torch.device(device)
+    if direction.kind == "dense":
+        empty = torch.empty(0, device=device, dtype=dtype)
+        return Drawn(direction, layout, device, dtype, empty, empty, 1.0, {})
+    d, shapes = direction, [shape for shape in layout.values() if len(shape) == 2]
+    u = gaussian((sum(s[0] for s in shapes) * d.rank,), device, "u", d.seed, d.step, d.query)
+    v = gaussian((sum(s[1] for s in shapes) * d.rank,), device, "v", d.seed, *d.epoch)
+    scale = 1 / math.sqrt(d.rank) if d.kind == "factorized" else 1.0
+    return Drawn(d, layout, device, dtype, u.to(dtype), v.to(dtype), scale, offsets(layout, d.rank))

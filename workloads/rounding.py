@@ -1,0 +1,38 @@
+"""Adding a small update to 16-bit weights without losing it: seeded stochastic rounding.
+
+Rounding to nearest loses most of a ZO update in float16 (half an ulp of a typical weight is larger than the update).
+Choosing between the two neighbours with the right odds is unbiased, needs no extra memory and replays from its seed.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from workloads.directions import derive_seed
+
+
+def stochastic_round(values: torch.Tensor, dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
+    """Round float32 `values` to a 16-bit dtype so that the expectation is the value itself."""
+    nearest = values.to(dtype)
+    error = values - nearest.float()
+    bits = nearest.view(torch.int16)
+    upward = error > 0
+    grows = upward == (bits >= 0)  # sign bit clear means non-negative: moving up makes the magnitude grow
+    neighbour_bits = torch.where(grows, bits + 1, bits - 1)
+    smallest = torch.where(upward, torch.ones_like(bits), torch.full_like(bits, -32767))  # +- the smallest subnormal
+    neighbour = torch.where(nearest == 0, smallest, neighbour_bits).view(dtype)
+    gap = (neighbour.float() - nearest.float()).abs()
+    draws = torch.rand(values.shape, generator=generator, device=values.device)
+    return torch.where((draws * gap < error.abs()) & (error != 0), neighbour, nearest)
+
+
+def add_(weight: torch.Tensor, delta: torch.Tensor, *seed: object) -> None:
+    """weight += delta in place: exact float32 addition, or stochastic rounding seeded by `seed` for 16-bit weights.
+
+    weight [..]; delta [..] float32. One float32 copy of the tensor is the largest temporary kind.
+    """
+    if weight.dtype == torch.float32:
+        weight.add_(delta)
+        return
+    generator = torch.Generator(device=weight.device).manual_seed(derive_seed("round", *seed))
+    weight.copy_(stochastic_round(weight.float() + delta, weight.dtype, generator))

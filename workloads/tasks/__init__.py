@@ -1,0 +1,1 @@
+"""Tasks: where the examples come from and how they become token ids."""
