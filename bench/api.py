@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
 
     from bench.config import RunSpec
+    from workloads.models import ModelSource
+    from workloads.tasks import TaskData
 
 Kind = Literal["lowrank", "dense", "factorized"]
 
@@ -89,8 +91,8 @@ class Executor(Protocol):
 
     name: str
 
-    def load(self, spec: RunSpec, max_prompt_tokens: int) -> None:
-        """Load the model of the spec; `max_prompt_tokens` bounds prompt plus longest option over all data."""
+    def load(self, spec: RunSpec, source: ModelSource, task: TaskData) -> None:
+        """Load the model of the spec; the task tells the longest row and whether every option is one token."""
 
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         """Losses [n_probes], float32, in the order of the probes; the parameters are unchanged afterwards."""
@@ -103,6 +105,17 @@ class Executor(Protocol):
 
     def parameters(self) -> dict[str, torch.Tensor]:
         """The scoped parameters as they stand, accumulated state included: canonical name -> float32 CPU copy."""
+
+    def details(self) -> dict[str, Any]:
+        """Facts for the result (plain JSON): model runner, threads, fallbacks, warnings."""
+
+    def memory_parts(self) -> dict[str, int]:
+        """Bytes of the tensors held: weights, kv_pool, adapter_slots, accumulated_state; from the tensors themselves."""
+
+    def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
+        """Exact counts of one core step: forwards, rows, tokens_scored, tokens_real, head_rows (rows times vocabulary
+        entries scored), weight_bytes_written (folds apart), fold_bytes_written (of one fold), adapter_bytes_written,
+        host_syncs."""
 
     def close(self) -> None:
         """Free everything. Safe to call twice."""
