@@ -36,7 +36,7 @@ class Drawn:
     """The numbers of one direction over a layout.
 
     u_flat     [sum(out) * rank] in `dtype`: U of every matrix, one after the other in layout order, each row-major [out, rank]
-    v_flat     [sum(in) * rank] likewise
+    v_flat     [sum(in) * rank] likewise, but each matrix holds V^T, row-major [rank, in], as an adapter's A does
     scale      Z = scale * U V^T for matrices; other tensors (and every tensor of a dense direction) are Gaussian
     """
 
@@ -55,11 +55,15 @@ class Drawn:
 
     def u(self, name: str) -> torch.Tensor:
         """U [out, rank], a view."""
-        return self._slice(self.u_flat, name, 0)
+        return self._slice(self.u_flat, name, 0).view(-1, self.direction.rank)
 
     def v(self, name: str) -> torch.Tensor:
         """V [in, rank], a view."""
-        return self._slice(self.v_flat, name, 1)
+        return self.vt(name).t()
+
+    def vt(self, name: str) -> torch.Tensor:
+        """V^T [rank, in], a contiguous view."""
+        return self._slice(self.v_flat, name, 1).view(self.direction.rank, -1)
 
     def noise(self, name: str) -> torch.Tensor:
         """Gaussian Z of a tensor without factors, in its own shape; drawn afresh at every call."""
@@ -75,7 +79,7 @@ class Drawn:
 
     def _slice(self, flat: torch.Tensor, name: str, axis: int) -> torch.Tensor:
         start, size = self._offsets[name][axis], self.layout[name][axis]
-        return flat[start : start + size * self.direction.rank].view(size, self.direction.rank)
+        return flat[start : start + size * self.direction.rank]
 
 
 def offsets(layout: Layout, rank: int) -> dict[str, tuple[int, int]]:
