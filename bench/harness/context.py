@@ -1,0 +1,38 @@
+"""What a recorder is told about the steps it is going to watch: `Recorder(context)`, then a context manager around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.api import Batch, Executor, Probe
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.config import RunSpec
+    from workloads.models import ModelSource
+    from workloads.tasks import TaskData
+
+
+@dataclass(frozen=True)
+class ProfileContext:
+    """A loaded and warm executor after its timed pass.
+
+    batch, probes   the minibatch and probe plan of every profiled step (the same one each time, so that counts divide evenly)
+    timed_step_s    median seconds of a core step without any recorder
+    steps           how many core steps run between `__enter__` and `__exit__`
+    trace_dir       where a recorder may leave trace files; None when none are wanted
+    """
+
+    executor: Executor
+    spec: RunSpec
+    source: ModelSource
+    task: TaskData
+    batch: Batch
+    probes: tuple[Probe, ...]
+    timed_step_s: float
+    device: torch.device
+    steps: int
+    trace_dir: Path | None = None
