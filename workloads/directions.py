@@ -55,7 +55,11 @@ class Drawn:
 
     def u(self, name: str) -> torch.Tensor:
         """U [out, rank], a view."""
-        return self._slice(self.u_flat, name, 0).view(-1, self.direction.rank)
+        return self.slice_u(self.u_flat, name)
+
+    def slice_u(self, flat: torch.Tensor, name: str) -> torch.Tensor:
+        """The part of any U-side buffer, laid out as `u_flat` is, that belongs to a matrix: [out, rank], a view."""
+        return self._slice(flat, name, 0).view(-1, self.direction.rank)
 
     def v(self, name: str) -> torch.Tensor:
         """V [in, rank], a view."""

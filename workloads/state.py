@@ -1,0 +1,96 @@
+"""The accumulated state: updates since the last fold, kept as factors in float32 beside the weights.
+
+Low-rank directions of one epoch share V, so their sum is one U-side buffer: sum_t c_t U_t V^T = acc V^T. A fold adds
+acc V^T into the weights; LoZO folds when V is resampled, factorized directions before every next score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+
+from bench.api import Direction
+from workloads.directions import Drawn, Layout, draw
+from workloads.rounding import add_
+
+Epoch = tuple[int, int]
+
+
+@dataclass
+class Pending:
+    """Updates of one epoch: the newest direction in it, and float32 [sum(out) * rank] on the U side, scale included."""
+
+    last: Direction
+    factor: torch.Tensor
+
+
+class AccumulatedState:
+    """Over the matrices of a layout. Directions are drawn in `dtype`: what was measured is what moves the weights."""
+
+    def __init__(self, layout: Layout, device: torch.device | str, dtype: torch.dtype) -> None:
+        self.layout, self.device, self.dtype = layout, device, dtype
+        self.pending: dict[Epoch, Pending] = {}
+
+    def add(self, drawn: Drawn, coefficient: torch.Tensor) -> None:
+        """acc += coefficient * U of this direction; the coefficient is a 0-d tensor and is not read back."""
+        term = drawn.u_flat.float() * (coefficient * drawn.scale)
+        held = self.pending.get(drawn.direction.epoch)
+        if held is None:
+            self.pending[drawn.direction.epoch] = Pending(drawn.direction, term)
+        else:
+            held.factor.add_(term)
+            held.last = drawn.direction
+
+    def stale(self, current: Collection[Epoch]) -> list[Epoch]:
+        """Epochs with updates that the next probes do not share: what has to be folded before they are scored."""
+        return [epoch for epoch in self.pending if epoch not in current]
+
+    def factor(self, epoch: Epoch) -> torch.Tensor | None:
+        """acc of an epoch, float32 [sum(out), rank]; None when nothing is pending."""
+        held = self.pending.get(epoch)
+        return None if held is None else held.factor.view(-1, held.last.rank)
+
+    def values(self, epochs: Collection[Epoch] | None = None) -> PendingValues:
+        """The pending updates of some epochs (default all) as numbers, V drawn once for all matrices."""
+        chosen = list(self.pending) if epochs is None else list(epochs)
+        return PendingValues([(self._with_factor(self.pending[e])) for e in chosen if e in self.pending])
+
+    def fold(self, weights: dict[str, torch.Tensor], epochs: Collection[Epoch]) -> None:
+        """weights += pending of these epochs, in one pass over the weights, and forget it.
+
+        16-bit weights are rounded stochastically, seeded by (seed, step of the newest update, name): a fold replays,
+        whenever between two updates it happens.
+        """
+        if not epochs:
+            return
+        newest = max((self.pending[e].last for e in epochs), key=lambda d: d.step)
+        values = self.values(epochs)
+        for name, weight in weights.items():
+            delta = values.delta(name)
+            if delta is not None:
+                add_(weight, delta, newest.seed, newest.step, name)
+        for epoch in epochs:
+            del self.pending[epoch]
+
+    def nbytes(self) -> int:
+        return sum(p.factor.numel() * p.factor.element_size() for p in self.pending.values())
+
+    def _with_factor(self, held: Pending) -> tuple[Drawn, torch.Tensor]:
+        return draw(held.last, self.layout, self.device, self.dtype), held.factor
+
+
+class PendingValues:
+    """acc V^T of some epochs, matrix by matrix."""
+
+    def __init__(self, terms: list[tuple[Drawn, torch.Tensor]]) -> None:
+        self._terms = terms
+
+    def delta(self, name: str) -> torch.Tensor | None:
+        """The sum over the epochs for one matrix, float32 [out, in]; None when there is none."""
+        pairs = [(drawn.slice_u(factor, name), drawn.v(name).float()) for drawn, factor in self._terms if drawn.factored(name)]
+        if not pairs:
+            return None
+        left, right = torch.cat([u for u, _ in pairs], dim=1), torch.cat([v for _, v in pairs], dim=1)
+        return left @ right.t()
