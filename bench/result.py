@@ -1,11 +1,23 @@
-"""The result file: raw observations of one run, never statistics. Read by `analysis` and `compare`."""
+"""The result file: raw observations of one run, never statistics. Read by `analysis` and `compare`.
+
+`python -m bench.result > results/schema.json` writes the JSON schema of these dataclasses.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from bench.api import UsageError
+from bench.config import RunSpec
 
 SCHEMA_VERSION = 1
+"""1: first version."""
+
 Status = Literal["passed", "incorrect", "failed", "timeout", "out_of_memory"]
 
 
@@ -13,6 +25,7 @@ Status = Literal["passed", "incorrect", "failed", "timeout", "out_of_memory"]
 class Evaluation:
     """Held-out accuracy and loss at a step (0 = before training)."""
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
     step: int
     accuracy: float
     standard_error: float
@@ -25,6 +38,7 @@ class Evaluation:
 class Check:
     """One correctness check made before timing: the largest difference found, and what was allowed."""
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
     name: str
     passed: bool
     value: float
@@ -41,6 +55,7 @@ class SessionResult:
     findings           recorder name -> its `collect()`, from the profiled pass
     """
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
     index: int
     status: Status
     load_s: float | None = None
@@ -60,6 +75,7 @@ class SessionResult:
 class Result:
     """One run: a spec, where it ran, and its sessions. `details` of a session holds executor facts (model runner, ...)."""
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
     id: str
     created: str
     status: Status
@@ -75,3 +91,69 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""Version N -> the `update_to_N` that lifts the JSON of version N - 1."""
+
+FILE_NAME = re.compile(r"\d{8}T\d{6}Z_.+\.json")
+
+
+def load_result(path: Path | str) -> Result:
+    """Read and check one result file; UsageError names the file and what is wrong with it."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        data = _update(json.loads(Path(path).read_bytes(), parse_constant=_refuse_constant))
+        result = TypeAdapter(Result).validate_json(json.dumps(data), strict=True)
+        TypeAdapter(RunSpec).validate_json(json.dumps(result.spec), strict=True)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); give a result file or a folder of them") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "file"
+        raise UsageError(f"{path}: not a result of this suite, {where}: {first['msg'].lower()}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: truncated or not JSON ({error}); remove it or run again") from None
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    return result
+
+
+def find_results(paths: Iterable[Path | str]) -> list[Path]:
+    """Files as given, folders searched for result files by name, oldest first. UsageError for a path that is not there."""
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found += sorted((p for p in path.rglob("*.json") if FILE_NAME.fullmatch(p.name)), key=lambda p: p.name)
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UsageError(f"{path}: no such file or folder; give a result file or a folder of them")
+    return list(dict.fromkeys(found))
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of a result file."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Result).json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+
+
+def _update(data: Any) -> dict[str, Any]:
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise UsageError("not a result of this suite, it has no schema_version")
+    if version > SCHEMA_VERSION:
+        raise UsageError(f"schema_version {version} is newer than {SCHEMA_VERSION}; update the suite to read it")
+    for target in range(version + 1, SCHEMA_VERSION + 1):
+        data = UPDATES[target](data)
+    return data
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+if __name__ == "__main__":
+    print(json.dumps(schema(), indent=1))

@@ -1,9 +1,8 @@
-"""What a recorder is told about the steps it is going to watch: `Recorder(context)`, then a context manager around them."""
+"""What `bench.recorders.observe` is told about the steps it is going to watch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.api import Batch, Executor, Probe
@@ -22,8 +21,7 @@ class ProfileContext:
 
     batch, probes   the minibatch and probe plan of every profiled step (the same one each time, so that counts divide evenly)
     timed_step_s    median seconds of a core step without any recorder
-    steps           how many core steps run between `__enter__` and `__exit__`
-    trace_dir       where a recorder may leave trace files; None when none are wanted
+    steps           how many core steps run under each recorder
     """
 
     executor: Executor
@@ -35,4 +33,3 @@ class ProfileContext:
     timed_step_s: float
     device: torch.device
     steps: int
-    trace_dir: Path | None = None
