@@ -1,0 +1,117 @@
+"""Starts vLLM with everything the steps need set aside beforehand: adapter slots, a KV pool of the batch's size.
+
+The environment variables are vLLM's own switches; they are set here, before vLLM is imported, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.config import RunSpec
+from workloads.models import ModelSource
+
+ENVIRONMENT = {
+    "VLLM_USE_V2_MODEL_RUNNER": "0",  # the same model runner on the CPU and on a GPU
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engine and worker in this process: one profiler sees every kernel
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_DO_NOT_TRACK": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+}
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""The adapter ranks vLLM 0.26 allocates."""
+BLOCK = 16
+WORKER = "bench.executors.vllm.worker.ZoWorker"
+
+
+def prepare_environment(device: str) -> None:
+    """Set vLLM's switches unless the user has; call before the first import of vllm."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if device == "cpu":
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # else the first request compiles a helper for 20 s
+
+
+def slot_rank(needed: int) -> int:
+    """The smallest adapter rank vLLM offers that holds `needed`."""
+    return next(rank for rank in RANKS if rank >= needed)
+
+
+def start(spec: RunSpec, source: ModelSource, *, slots: int, rank: int, rows: int, longest: int, modules: list[str]) -> Any:
+    """A vllm.LLM. slots: adapters held at once (0: no LoRA); rank: per slot; rows: sequences of the largest forward;
+    longest: tokens of the longest row; modules: names of the linear layers that get adapters."""
+    prepare_environment(spec.device)
+    from vllm import LLM
+
+    settings: dict[str, Any] = {}
+    if slots:
+        settings |= dict(enable_lora=True, max_loras=slots, max_lora_rank=slot_rank(rank), lora_target_modules=modules)
+    if source.weights == "random":
+        from bench.executors.vllm import loader
+
+        settings |= dict(load_format=loader.FORMAT, model_loader_extra_config=loader.describe(source))
+    length = -(-(longest + 1) // BLOCK) * BLOCK
+    tokens = max(rows * longest, length)
+    settings |= _compilation(spec, tokens)
+    return LLM(
+        source.path,
+        skip_tokenizer_init=True,
+        dtype=spec.dtype,
+        seed=spec.seed,
+        max_model_len=length,
+        max_num_seqs=rows,
+        max_num_batched_tokens=tokens,
+        block_size=BLOCK,
+        kv_cache_memory_bytes=kv_bytes(source.path, spec.dtype, rows, length),
+        enable_prefix_caching=False,
+        disable_log_stats=True,
+        trust_remote_code=spec.trust_remote_code,
+        worker_extension_cls=WORKER,
+        **settings,
+    )
+
+
+def _compilation(spec: RunSpec, tokens: int) -> dict[str, Any]:
+    """Eager on the CPU; on a GPU compiled, with piecewise graphs up to the tokens of the largest step."""
+    if spec.device == "cpu":
+        return {"enforce_eager": True}
+    sizes = [size for size in (1, 2, 4, *range(8, 256, 8), *range(256, 4097, 32)) if size < tokens + 32]
+    return {"compilation_config": {"cudagraph_mode": "PIECEWISE", "cudagraph_capture_sizes": sizes}}
+
+
+def kv_bytes(path: str, dtype: str, rows: int, length: int) -> int:
+    """Bytes of a KV pool that holds `rows` sequences of `length` tokens, and vLLM's null block."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(path)
+    heads = config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    head = getattr(config, "head_dim", None) or config.hidden_size // heads
+    per_token = 2 * config.num_hidden_layers * kv_heads * head * getattr(torch, dtype).itemsize
+    return (rows * length + 2 * BLOCK) * per_token
+
+
+def write_empty_adapter(folder: str, layers: dict[str, tuple[int, ...]]) -> str:
+    """A rank-1 adapter of zeros in PEFT's format: vLLM opens slots from files; their contents are then written in place.
+
+    layers    canonical weight name -> shape of one linear layer of each kind (others stay zero by themselves)
+    """
+    from safetensors.torch import save_file
+
+    tensors = {}
+    for name, (out, inp) in layers.items():
+        prefix = f"base_model.model.{name.removesuffix('.weight')}"
+        tensors[f"{prefix}.lora_A.weight"] = torch.zeros(1, inp)
+        tensors[f"{prefix}.lora_B.weight"] = torch.zeros(out, 1)
+    path = Path(tempfile.mkdtemp(dir=folder))
+    save_file(tensors, path / "adapter_model.safetensors")
+    targets = sorted({name.split(".")[-2] for name in layers})
+    config = dict(peft_type="LORA", r=1, lora_alpha=1, target_modules=targets, bias="none", task_type="CAUSAL_LM")
+    (path / "adapter_config.json").write_text(json.dumps(config))
+    return str(path)

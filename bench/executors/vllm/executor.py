@@ -1,0 +1,218 @@
+"""vLLM as an executor: it opens the engine and hands the steps to the worker, or goes through vLLM's public requests."""
+
+from __future__ import annotations
+
+import gc
+import math
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bench.api import Batch, Probe, Update, UsageError, Workload
+from bench.capabilities import CAPABILITIES
+from bench.config import RunSpec
+from bench.executors.vllm import engine
+from bench.executors.vllm.rows import full_rows, one_token, shared_rows
+from workloads.models import ModelSource
+from workloads.weights import layout
+
+if TYPE_CHECKING:
+    from workloads.tasks import TaskData
+
+
+class VllmExecutor:
+    """`--loop resident` runs whole steps in the worker; `--loop requests` scores through LLM.generate. The state is the same."""
+
+    name = "vllm"
+    capabilities = CAPABILITIES["vllm"]
+
+    def __init__(self) -> None:
+        self._llm: Any = None
+        self._folder: str | None = None
+
+    def load(self, spec: RunSpec, source: ModelSource, task: TaskData) -> None:
+        """Start the engine, open two adapter slots per query, give the worker its state."""
+        self.capabilities.check(spec)
+        threads = torch.get_num_threads()
+        self.spec, self._task = spec, task
+        full, scoped = layout(source, "full"), layout(source, spec.scope)
+        self._scoped_bytes = sum(math.prod(shape) for shape in scoped.values()) * getattr(torch, spec.dtype).itemsize
+        self._slots = 0 if spec.lora == "dense" else 2 * spec.queries
+        self._columns = engine.slot_rank(spec.rank * (2 if spec.workload == "lozo" else 1))
+        self._out_rows = sum(shape[0] for shape in scoped.values() if len(shape) == 2)
+        self._in_rows = sum(shape[1] for shape in scoped.values() if len(shape) == 2)
+        self._vocabulary = next(iter(full.values()))[0]
+        options = len(task.train[0].options)
+        self._rows = spec.batch_size * (2 * spec.queries if spec.batching == "paired" else 1)
+        self._rows *= options if spec.kv == "recompute" or not task.single_token_options else 1
+        self._rows = max(self._rows, options)
+        self._chunk = max(1, self._rows // options)
+        self._llm = engine.start(
+            spec,
+            source,
+            slots=self._slots,
+            rank=self._columns,
+            rows=self._rows,
+            longest=task.max_tokens,
+            modules=sorted({name.split(".")[-2] for name in scoped}),
+        )
+        torch.set_num_threads(threads)  # vLLM's CPU worker changes it
+        self._requests = self._open_slots(scoped)
+        self._rpc("zo_setup", spec, full, scoped, [request.lora_int_id for request in self._requests])
+
+    def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
+        if self.spec.loop == "resident":
+            return self._rpc("zo_score", batch, probes)
+        if self.spec.lora == "dense":
+            losses = []
+            for probe in probes:
+                self._rpc("zo_write_dense", probe)
+                losses.append(self._request_losses(batch, [None]))
+            self._rpc("zo_write_dense", None)
+            return torch.cat(losses)
+        self._rpc("zo_prepare", probes)
+        used = self._requests[: len(probes)]
+        groups = [used] if self.spec.batching == "paired" else [[request] for request in used]
+        return torch.cat([self._request_losses(batch, group) for group in groups])
+
+    def apply(self, update: Update) -> None:
+        self._rpc("zo_apply", update)
+
+    def run_steps(self, workload: Workload, step: int, batches: Sequence[Batch]) -> torch.Tensor:
+        if self.spec.loop == "resident":
+            return self._rpc("zo_run_steps", workload, step, batches)
+        found = []
+        for at, batch in enumerate(batches, start=step):
+            losses = self.score(batch, workload.plan(at))
+            self.apply(workload.update(at, losses))
+            found.append(losses)
+        return torch.stack(found)
+
+    def evaluate(self, examples: Batch) -> torch.Tensor:
+        if self.spec.loop == "resident":
+            return self._rpc("zo_evaluate", examples, self._chunk)
+        adapters = self._rpc("zo_prepare_current")
+        by_id = {request.lora_int_id: request for request in self._requests}
+        scores = self._request_logprobs(examples, [by_id.get(adapters[0])])[0]
+        if self.spec.lora == "dense":
+            self._rpc("zo_write_dense", None)
+        return scores
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        return self._rpc("zo_parameters")
+
+    def switch(self, *, batching: str, kv: str, lora: str, compiled: bool = False) -> None:
+        """Change features in the loaded engine, between steps; it must have been loaded for at least as many rows."""
+        self.spec = replace(self.spec, batching=batching, kv=kv, lora=lora)
+        if lora != "dense" and not self._slots:
+            raise UsageError("--lora dense: the engine was started without adapter slots; start it with --lora fused to switch")
+        self._rpc("zo_use", batching, kv, lora, compiled)
+
+    def details(self) -> dict[str, Any]:
+        fallback = self.spec.kv == "shared" and not self._task.single_token_options
+        return self._rpc("zo_facts") | {
+            "threads": torch.get_num_threads(),
+            "slots": self._slots,
+            "slot_rank": self._columns if self._slots else 0,
+            "prefix_caching": bool(self._llm.llm_engine.vllm_config.cache_config.enable_prefix_caching),
+            "kv_used": "recompute" if fallback else self.spec.kv,
+        }
+
+    def memory_parts(self) -> dict[str, int]:
+        return self._rpc("zo_memory_parts")
+
+    def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
+        spec, n = self.spec, len(probes)
+        shared = spec.kv == "shared" and one_token(batch)
+        rows = (shared_rows if shared else full_rows)(batch, n)
+        tokens, forwards = len(rows.tokens), 1 if spec.batching == "paired" else n
+        if spec.loop == "resident":
+            head = n * rows.examples * rows.options if shared else len(rows.wanted) * self._vocabulary
+        else:
+            head = (len(rows.lengths) if shared else tokens) * self._vocabulary
+        dense_writes = (n + 1 + (2 if spec.workload == "mezo" else 0)) if spec.lora == "dense" else 0
+        a_rows = self._in_rows if spec.workload == "factorized" else 0
+        itemsize = getattr(torch, spec.dtype).itemsize
+        return {
+            "forwards": forwards,
+            "rows": len(rows.lengths),
+            "tokens_scored": tokens,
+            "tokens_real": tokens,
+            "head_rows": head,
+            "weight_bytes_written": dense_writes * self._scoped_bytes,
+            "fold_bytes_written": 0 if spec.workload == "mezo" else self._scoped_bytes,
+            "adapter_bytes_written": 0
+            if spec.lora == "dense"
+            else n * itemsize * (self._out_rows * self._columns + a_rows * spec.rank),
+            "host_syncs": 0 if spec.loop == "resident" else forwards,
+        }
+
+    def close(self) -> None:
+        if self._llm is not None:
+            self._llm.llm_engine.engine_core.shutdown()
+            self._llm = None
+            gc.collect()
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _open_slots(self, scoped: dict[str, tuple[int, ...]]) -> list[Any]:
+        if not self._slots:
+            return []
+        from vllm.lora.request import LoRARequest
+
+        first = {name.split(".")[-2]: name for name in reversed(scoped)}
+        self._folder = tempfile.mkdtemp(prefix="zo-adapter-")
+        path = engine.write_empty_adapter(self._folder, {name: scoped[name] for name in first.values()})
+        requests = [LoRARequest(f"probe{i}", i, path) for i in range(1, self._slots + 1)]
+        for request in requests:
+            self._llm.llm_engine.add_lora(request)
+        return requests
+
+    def _request_losses(self, batch: Batch, adapters: Sequence[Any]) -> torch.Tensor:
+        from workloads.tasks.loss import classification_loss
+
+        labels = torch.tensor([example.label for example in batch])
+        return torch.stack([classification_loss(s, labels) for s in self._request_logprobs(batch, adapters)])
+
+    def _request_logprobs(self, batch: Batch, adapters: Sequence[Any]) -> torch.Tensor:
+        """Mean log-prob of each option [n_adapters, n_examples, n_options] through LLM.generate; None is the base model."""
+        from vllm import SamplingParams
+
+        common: dict[str, Any] = dict(max_tokens=1, temperature=0.0, detokenize=False)
+        shared = self.spec.kv == "shared" and one_token(batch)
+        prompts: list[tuple[int, ...]]
+        if shared:
+            prompts = [e.prompt for e in batch]
+            parameters = [SamplingParams(logprob_token_ids=[o[0] for o in e.options], **common) for e in batch]
+        else:
+            prompts = [e.prompt + option for e in batch for option in e.options]
+            parameters = [SamplingParams(prompt_logprobs=0, **common)] * len(prompts)
+        outputs = self._llm.generate(
+            [{"prompt_token_ids": list(p)} for p in prompts] * len(adapters),
+            parameters * len(adapters),
+            lora_request=[adapter for adapter in adapters for _ in prompts] if self._slots else None,
+            use_tqdm=False,
+        )
+        if shared:
+            examples = list(batch) * len(adapters)
+            scored = [(o.outputs[0].logprobs[0], e) for o, e in zip(outputs, examples, strict=True)]
+            read = [[logprobs[option[0]].logprob for option in e.options] for logprobs, e in scored]
+        else:
+            pairs = [(e, option) for e in batch for option in e.options] * len(adapters)
+            read = [[_row_mean(o.prompt_logprobs, e.prompt, option)] for o, (e, option) in zip(outputs, pairs, strict=True)]
+        return torch.tensor(read, dtype=torch.float32).view(len(adapters), len(batch), -1)
+
+    def _rpc(self, name: str, *args: Any) -> Any:
+        return self._llm.collective_rpc(name, args=args)[0]
+
+
+def _row_mean(logprobs: Any, prompt: tuple[int, ...], option: tuple[int, ...]) -> float:
+    found = [logprobs[len(prompt) + j][token].logprob for j, token in enumerate(option)]
+    return sum(found) / len(found)

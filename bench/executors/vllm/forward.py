@@ -1,0 +1,124 @@
+"""Runs a ragged batch through the model, attention and LoRA modules that vLLM built, without requests or a scheduler.
+
+It fills the model runner's own input buffers, as the runner does for scheduled requests, and calls the model under vLLM's
+forward context. Written against vLLM 0.26's first model runner (GPUModelRunner and its CPU subclass).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from vllm.forward_context import set_forward_context
+from vllm.lora.layers import LoRAMapping
+
+from bench.api import Batch
+from bench.executors.vllm.lora import UnfusedLora
+from bench.executors.vllm.rows import Rows
+
+
+class Forward:
+    """runner: vLLM's model runner. `compiled`: run what torch.compile made of the model, where it made anything."""
+
+    def __init__(self, runner: Any) -> None:
+        self.runner = runner
+        self.device: torch.device = runner.device
+        self.block = int(runner.input_batch.block_table[0].block_size)
+        self.compiled = True
+        self._manager = runner.lora_manager._adapter_manager if runner.lora_config else None
+        self._fused = self._manager.punica_wrapper_mapping if self._manager else {}
+
+    def use_lora(self, form: str) -> None:
+        """`fused`: vLLM's LoRA kernels for this platform; `unfused`: plain products per layer and probe."""
+        manager = self._manager
+        if form == "unfused":
+            capacity = self.runner.scheduler_config.max_num_batched_tokens
+            plain = UnfusedLora(capacity, self.runner.scheduler_config.max_num_seqs, self.device)
+            manager.punica_wrapper_mapping = dict.fromkeys(self._fused, plain)
+        else:
+            manager.punica_wrapper_mapping = self._fused
+        wrapper = next(iter(manager.punica_wrapper_mapping.values()))
+        for module in manager.modules.values():
+            module.set_mapping(wrapper)
+        manager._last_mapping = None
+
+    def hidden(self, rows: Rows, adapters: list[int]) -> torch.Tensor:
+        """Final hidden states [tokens, hidden] of every row. adapters: one id per probe of the rows, 0 for none."""
+        runner, n, total = self.runner, len(rows.lengths), len(rows.tokens)
+        longest = int(rows.lengths.max())
+        mode, descriptor, *_ = runner._determine_batch_execution_and_padding(
+            num_tokens=total,
+            num_reqs=n,
+            num_scheduled_tokens_np=rows.lengths,
+            max_num_scheduled_tokens=longest,
+            use_cascade_attn=False,
+            force_has_lora=any(adapters),
+            force_num_active_loras=len(set(adapters) - {0}),
+        )
+        padded = descriptor.num_tokens
+        slot_mapping = self._fill(rows, n, total)
+        by_group, by_layer = runner._get_slot_mappings(
+            num_tokens_padded=padded, num_reqs_padded=n, num_tokens_unpadded=total, ubatch_slices=None
+        )
+        for mapping in by_group.values():
+            mapping[:total].copy_(slot_mapping)
+        metadata, _ = runner._build_attention_metadata(
+            num_tokens=total, num_reqs=n, max_query_len=longest, slot_mappings=by_group
+        )
+        of_row = np.array(adapters, dtype=np.int32)[rows.states]
+        mapping = LoRAMapping(tuple(np.repeat(of_row, rows.lengths).tolist()), tuple(of_row.tolist()), is_prefill=True)
+        if self._manager is not None:
+            self._manager.set_adapter_mapping(mapping)
+        with set_forward_context(
+            metadata,
+            runner.vllm_config,
+            num_tokens=padded,
+            cudagraph_runtime_mode=mode,
+            batch_descriptor=descriptor,
+            slot_mapping=by_layer,
+            skip_compiled=not self.compiled,
+        ):
+            out = runner.model(
+                input_ids=runner.input_ids.gpu[:padded],
+                positions=runner.positions[:padded],
+                intermediate_tensors=None,
+                inputs_embeds=None,
+            )
+        return out[:total]
+
+    def _fill(self, rows: Rows, n: int, total: int) -> torch.Tensor:
+        """Copy a batch's layout into the runner's buffers with one transfer; returns the KV slot of every token."""
+        runner, lengths = self.runner, rows.lengths
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        within = np.arange(total, dtype=np.int32) - np.repeat(starts[:-1], lengths)
+        per_row = -(-int(lengths.max()) // self.block)
+        blocks = 1 + np.arange(n * per_row, dtype=np.int32).reshape(n, per_row)  # block 0 is vLLM's null block
+        slots = np.repeat(blocks[:, 0], lengths) * self.block + within
+        packed = self.to_device(np.concatenate([rows.tokens, within, slots, starts, lengths]))
+        tokens, positions, slot_mapping, start_loc, seq_lens = packed.split([total, total, total, n + 1, n])
+        runner.input_ids.gpu[:total].copy_(tokens)
+        runner.positions[:total].copy_(positions)
+        runner.query_start_loc.np[: n + 1] = starts
+        runner.query_start_loc.np[n + 1 :] = starts[-1]
+        runner.query_start_loc.gpu[: n + 1].copy_(start_loc)
+        runner.query_start_loc.gpu[n + 1 :].fill_(int(starts[-1]))
+        runner.optimistic_seq_lens_cpu[:n] = torch.from_numpy(lengths)
+        runner.optimistic_seq_lens_cpu[n:] = 0
+        runner.seq_lens[:n].copy_(seq_lens)
+        runner.seq_lens[n:].zero_()
+        table = runner.input_batch.block_table[0].block_table
+        table.np[:n, :per_row] = blocks
+        table.gpu[:n, :per_row].copy_(self.to_device(blocks))
+        return slot_mapping
+
+    def to_device_labels(self, batch: Batch) -> torch.Tensor:
+        """The right option of each example [examples]."""
+        return self.to_device(np.array([example.label for example in batch]))
+
+    def to_device(self, array: np.ndarray) -> torch.Tensor:
+        """A host array on the device; from pinned memory, so the host does not wait."""
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if self.device.type == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)

@@ -1,0 +1,98 @@
+"""LoRA in PyTorch over contiguous segments of tokens: the CPU's kernels, and the `unfused` form on every device.
+
+Source of the interface: vLLM's PunicaWrapperBase. An adapter's tokens stand together, so a segment is (slot, start, end).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch.profiler import record_function
+from vllm.lora.layers import LoRAMapping
+from vllm.lora.punica_wrapper.punica_base import PunicaWrapperBase
+
+Segment = tuple[int, int, int]
+
+
+def segments_of(slots: Sequence[int]) -> list[Segment]:
+    """Runs of equal slot numbers over the tokens, those without an adapter (-1) left out."""
+    found, at = [], 0
+    for slot, run in groupby(slots):
+        length = sum(1 for _ in run)
+        if slot >= 0:
+            found.append((slot, at, at + length))
+        at += length
+    return found
+
+
+class SegmentedLora(PunicaWrapperBase):
+    """What both forms share: the segments of the current batch."""
+
+    def __init__(self, max_num_batched_tokens: int, max_batches: int, device: torch.device | str, **_: Any) -> None:
+        super().__init__(max_num_batched_tokens, max_batches, device)
+        self.segments: list[Segment] = []
+
+    def update_metadata(
+        self, mapping: LoRAMapping, lora_index_to_id: list[int | None], max_loras: int, vocab_size: int, **_: Any
+    ) -> None:
+        slot = {lora_id: index for index, lora_id in enumerate(lora_index_to_id) if lora_id is not None}
+        self.segments = segments_of([slot.get(lora_id, -1) for lora_id in mapping.index_mapping])
+
+    def add_shrink(self, *args: Any, **kwargs: Any) -> None:
+        raise ValueError("LoRA in PyTorch serves linear layers as a whole (add_lora_linear)")
+
+    add_expand = add_lora_embedding = add_lora_logits = add_shrink
+
+
+class GroupedLora(SegmentedLora):
+    """`fused`: one shrink per segment for all slices of the layer, expanded in place."""
+
+    def add_lora_linear(
+        self,
+        y: torch.Tensor,
+        x: torch.Tensor,
+        lora_a_stacked: tuple[torch.Tensor, ...],
+        lora_b_stacked: tuple[torch.Tensor, ...],
+        scale: float,
+        output_slices: tuple[int, ...],
+        *,
+        buffer: tuple[torch.Tensor, ...] | None = None,
+        **_: Any,
+    ) -> torch.Tensor:
+        """y [tokens, sum(output_slices)] += scale * x [tokens, in] A^T B^T, each segment with its slot's A and B."""
+        with record_function("zo.op.lora_shrink_expand"):
+            for slot, start, end in self.segments:
+                a = torch.cat([a[slot, 0] for a in lora_a_stacked])
+                shrunk = (x[start:end] @ a.t()).split([a.size(2) for a in lora_a_stacked], dim=1)
+                for part, b, out in zip(shrunk, lora_b_stacked, y[start:end].split(output_slices, dim=1), strict=True):
+                    out.addmm_(part, b[slot, 0].t(), alpha=scale)
+        return y
+
+
+class UnfusedLora(SegmentedLora):
+    """`unfused`: plain separate products per layer, slice and probe, as adapter code without grouped kernels does."""
+
+    def add_lora_linear(
+        self,
+        y: torch.Tensor,
+        x: torch.Tensor,
+        lora_a_stacked: tuple[torch.Tensor, ...],
+        lora_b_stacked: tuple[torch.Tensor, ...],
+        scale: float,
+        output_slices: tuple[int, ...],
+        *,
+        buffer: tuple[torch.Tensor, ...] | None = None,
+        **_: Any,
+    ) -> torch.Tensor:
+        """The same sum as GroupedLora's."""
+        with record_function("zo.op.lora_shrink_expand"):
+            offset = 0
+            for a, b, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
+                for slot, start, end in self.segments:
+                    shrunk = x[start:end] @ a[slot, 0].t()
+                    y[start:end, offset : offset + width] += (shrunk @ b[slot, 0].t()) * scale
+                offset += width
+        return y

@@ -1,0 +1,86 @@
+"""The rows of a step as flat host arrays: which tokens run under which adapter, and which log-probs are wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.api import Batch, Example
+
+Ints = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A ragged batch. Rows of one probe stand together, and within it the options of one example.
+
+    tokens      [total] ids, row after row
+    lengths     [rows]
+    states      [rows] index of the probe each row belongs to
+    wanted      [positions] index into `tokens` of the position whose next token is scored
+    targets     [positions] the token scored there; empty when all options are read from one position
+    per_row     [rows] how many scored positions each row has
+    labels      [examples, options] token ids when every option is one token read from the prompt's last position, else None
+    """
+
+    tokens: Ints
+    lengths: Ints
+    states: Ints
+    wanted: Ints
+    targets: Ints
+    per_row: Ints
+    labels: Ints | None
+    examples: int
+    options: int
+
+    @property
+    def probes(self) -> int:
+        return int(self.states[-1]) + 1
+
+
+def shared_rows(batch: Batch, probes: int) -> Rows:
+    """Each prompt once for each probe; its one-token options are read from its last position."""
+    lengths = np.array([len(e.prompt) for e in batch] * probes, dtype=np.int32)
+    return Rows(
+        tokens=np.fromiter(chain.from_iterable(e.prompt for _ in range(probes) for e in batch), np.int32),
+        lengths=lengths,
+        states=np.repeat(np.arange(probes, dtype=np.int32), len(batch)),
+        wanted=np.cumsum(lengths, dtype=np.int32) - 1,
+        targets=np.zeros(0, dtype=np.int32),
+        per_row=np.ones(len(lengths), dtype=np.int32),
+        labels=np.array([[option[0] for option in e.options] for e in batch], dtype=np.int32),
+        examples=len(batch),
+        options=len(batch[0].options),
+    )
+
+
+def full_rows(batch: Batch, probes: int) -> Rows:
+    """One row per option, prompt and option together, as upstream and the paper score it."""
+    pairs = [(e, option) for e in batch for option in e.options]
+    rows = [e.prompt + option for e, option in pairs]
+    starts = np.cumsum([0, *(len(r) for r in rows[:-1])])
+    wanted = [s + len(e.prompt) - 1 + j for s, (e, option) in zip(starts, pairs, strict=True) for j in range(len(option))]
+    total = sum(len(r) for r in rows)
+    return Rows(
+        tokens=np.fromiter(chain.from_iterable(rows * probes), np.int32),
+        lengths=np.array([len(r) for r in rows] * probes, dtype=np.int32),
+        states=np.repeat(np.arange(probes, dtype=np.int32), len(rows)),
+        wanted=np.concatenate([np.array(wanted, dtype=np.int32) + p * total for p in range(probes)]).astype(np.int32),
+        targets=np.array([t for _, option in pairs for t in option] * probes, dtype=np.int32),
+        per_row=np.array([len(o) for _, o in pairs] * probes, dtype=np.int32),
+        labels=None,
+        examples=len(batch),
+        options=len(batch[0].options),
+    )
+
+
+def one_token(batch: Batch) -> bool:
+    """Whether the shared form is exact for this batch: every option is a single token."""
+    return all(_single(e) for e in batch)
+
+
+def _single(example: Example) -> bool:
+    return all(len(option) == 1 for option in example.options)

@@ -1,0 +1,56 @@
+"""Canonical Hugging Face names to what vLLM made of them: views into its parameters, and slices of its LoRA modules.
+
+vLLM merges q, k and v (and gate and up) into one matrix and may pad the vocabulary; everything here undoes that by view.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from workloads.directions import Layout
+
+
+def parameter_views(model: nn.Module, shapes: Layout) -> dict[str, torch.Tensor]:
+    """Every parameter under its Hugging Face name and shape, as a view into vLLM's own tensor.
+
+    shapes    the full layout of the model (names as in a checkpoint, tied weights once)
+    """
+    packed: dict[str, list[str]] = getattr(model, "packed_modules_mapping", {})
+    views: dict[str, torch.Tensor] = {}
+    for full_name, tensor in model.named_parameters():
+        path, _, leaf = full_name.replace(".base_layer", "").rpartition(".")
+        parent, _, module = path.rpartition(".")
+        parts = packed.get(module, [])
+        names = [f"{parent}.{part}.{leaf}" for part in parts] if len(parts) > 1 else [f"{path}.{leaf}"]
+        start = 0
+        for name in names:
+            if name not in shapes:
+                continue
+            size = shapes[name][0]
+            views[name] = tensor.data[start : start + size].view(shapes[name])
+            start += size
+    missing = [name for name in shapes if name not in views]
+    if missing:
+        raise RuntimeError(f"vLLM's {type(model).__name__} holds no counterpart of {missing[:3]} ({len(missing)} in all)")
+    return {name: views[name] for name in shapes}
+
+
+def lora_slices(manager: Any, layout: Layout) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """For each matrix of the layout its adapter storage: A [slots, 1, max_rank, in] and B [slots, 1, out, max_rank].
+
+    manager    vLLM's LoRAModelManager
+    """
+    found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    for path, module in manager.modules.items():
+        parent, _, last = path.rpartition(".")
+        parts = manager.packed_modules_mapping.get(last, [])
+        names = [f"{parent}.{part}.weight" for part in parts] if len(parts) > 1 else [f"{path}.weight"]
+        if hasattr(module, "lora_a_stacked") and len(module.lora_a_stacked) == len(names):
+            found |= dict(zip(names, zip(module.lora_a_stacked, module.lora_b_stacked, strict=True), strict=True))
+    missing = [name for name in layout if name not in found]
+    if missing:
+        raise RuntimeError(f"vLLM gives no adapter to {missing[:3]} ({len(missing)} in all); this model cannot run --scope lora")
+    return {name: found[name] for name in layout}

@@ -1,0 +1,64 @@
+"""The worker extension: named methods vLLM adds to its worker class, reached with `collective_rpc("zo_...")`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from bench.api import Batch, Probe, Update, Workload
+from bench.config import RunSpec
+from bench.executors.vllm.resident import Resident
+from workloads.directions import Layout
+
+
+class ZoWorker:
+    """Mixed into vLLM's Worker; `model_runner` is the worker's. All state is in one object, `zo`."""
+
+    model_runner: Any
+    zo: Resident
+
+    def zo_setup(self, spec: RunSpec, full: Layout, layout: Layout, adapters: list[int]) -> None:
+        from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+        if not isinstance(self.model_runner, GPUModelRunner):
+            kind = type(self.model_runner)
+            raise RuntimeError(
+                f"vLLM chose the model runner {kind.__module__}.{kind.__name__}; this executor needs its first one: "
+                "set VLLM_USE_V2_MODEL_RUNNER=0"
+            )
+        self.zo = Resident(self.model_runner, spec, full, layout, adapters)
+
+    def zo_score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
+        return self.zo.score(batch, probes)
+
+    def zo_run_steps(self, workload: Workload, step: int, batches: Sequence[Batch]) -> torch.Tensor:
+        return self.zo.run_steps(workload, step, batches)
+
+    def zo_prepare(self, probes: Sequence[Probe]) -> None:
+        self.zo.prepare(probes)
+
+    def zo_write_dense(self, probe: Probe | None) -> None:
+        self.zo.write_dense(probe)
+
+    def zo_prepare_current(self) -> list[int]:
+        return self.zo.prepare_current()
+
+    def zo_apply(self, update: Update) -> None:
+        self.zo.apply(update)
+
+    def zo_evaluate(self, examples: Batch, chunk: int) -> torch.Tensor:
+        return self.zo.evaluate(examples, chunk)
+
+    def zo_parameters(self) -> dict[str, torch.Tensor]:
+        return self.zo.parameters()
+
+    def zo_use(self, batching: str, kv: str, lora: str, compiled: bool) -> None:
+        self.zo.use(batching, kv, lora, compiled)
+
+    def zo_facts(self) -> dict[str, Any]:
+        return self.zo.facts()
+
+    def zo_memory_parts(self) -> dict[str, int]:
+        return self.zo.memory_parts()
