@@ -1,19 +1,35 @@
 """Recorders: where the time, the launches, the memory and the energy of a core step go.
 
 The harness times first and calls `observe` afterwards, on steps of their own, so nothing here can slow a timed step.
-`import bench.recorders` is cheap; torch is imported by the functions that need it.
+`import bench.recorders` is cheap; torch is imported by the functions that need it. A recorder is a class of
+`bench.registry.RECORDERS` built on `bench.recorders.base.BaseRecorder`; its module documents the shape of its findings.
 """
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from bench.recorders.summary import table
+from bench.registry import RECORDERS, resolve
 
 if TYPE_CHECKING:
     from bench.harness.context import ProfileContext
 
+__all__ = ["Findings", "available", "observe", "table"]
+
 Findings = dict[str, dict[str, Any]]
+SPAN_TOLERANCE = 0.05
+
+
+def available(name: str, device: str) -> str | None:
+    """Why the recorder cannot work on "cpu" or "cuda", and how to mend it; None where it can."""
+    return resolve(RECORDERS, "--record", name).available(device)
 
 
 def observe(
@@ -23,9 +39,59 @@ def observe(
 
     names       recorders of `bench.registry.RECORDERS`; an empty sequence means all that this device supports
     run_step    runs one whole core step (perturb, score, update; a fold when due). Called with 0, 1, 2, ... each once and
-                in order; the caller adds the number of steps already made. One or more extra calls warm the profiler up.
+                in order; the caller adds the number of steps already made. Extra calls warm the profiler up, and recorders
+                that the profiler would disturb (energy) get steps of their own, a few seconds of them.
     trace_path  where to leave a gzipped Chrome/Perfetto trace (`.json.gz`), or None
-    returns     ({recorder name: findings, plain JSON, each with `version` and `overhead`}, warnings as one-line strings).
+    returns     ({recorder name: findings}, warnings as one-line strings). Findings are plain JSON, each with `version` and
+                `overhead`: median seconds of a watched step / median of a timed one, null where no step was watched.
                 A recorder that this device lacks is left out, with a warning if it was asked for by name.
     """
-    raise NotImplementedError
+    from bench.recorders.profile import Profile, synchronize
+
+    profile = Profile(context.device, trace_path)
+    recorders, warnings = [], []
+    for name in names or RECORDERS:
+        reason = available(name, context.device.type)
+        if reason is None:
+            recorders.append(resolve(RECORDERS, "--record", name)(context, profile))
+        elif names:
+            warnings.append(f"recorder {name} left out: {reason}")
+    numbers = count()
+    overheads: dict[str | None, float | None] = {None: None}
+
+    for recorder in (r for r in recorders if r.watches == "steps"):
+        with recorder:
+            started = time.perf_counter()
+            for _ in range(recorder.steps):
+                run_step(next(numbers))
+            synchronize(context.device)
+            overheads["steps"] = (time.perf_counter() - started) / recorder.steps / context.timed_step_s
+    traced = [r for r in recorders if r.watches == "trace"]
+    if traced or trace_path:
+        with ExitStack() as watching:
+            for recorder in traced:
+                watching.enter_context(recorder)
+            profile.run(lambda: run_step(next(numbers)), context.steps)
+        overheads["trace"] = statistics.median(profile.wall_s) / context.timed_step_s
+        warnings += _disagreement(profile.wall_s, [(end - start) / 1e6 for start, end in profile.timeline.steps])
+
+    findings: Findings = {}
+    for recorder in recorders:
+        try:
+            found = recorder.collect()
+        except (RuntimeError, OSError) as error:  # the timings are made: a full GPU or disk must not cost them
+            warnings.append(f"recorder {recorder.name} failed: {str(error).splitlines()[0]}")
+        else:
+            findings[recorder.name] = {"version": recorder.version, "overhead": overheads[recorder.watches]} | found
+    return findings, warnings
+
+
+def _disagreement(wall_s: Sequence[float], traced_s: Sequence[float]) -> list[str]:
+    """A trace that lost or stretched a step is not to be trusted."""
+    wall, traced = sum(wall_s), sum(traced_s)
+    if len(wall_s) == len(traced_s) and abs(traced - wall) <= SPAN_TOLERANCE * wall:
+        return []
+    return [
+        f"profiled steps: the trace covers {len(traced_s)} of {len(wall_s)} and {traced:.3g} of {wall:.3g} s; "
+        "treat the breakdown with care, or profile fewer steps"
+    ]

@@ -1,0 +1,67 @@
+"""What every recorder shares: what it is told, and which pass of steps it has to watch."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+if TYPE_CHECKING:
+    from bench.harness.context import ProfileContext
+    from bench.recorders.buckets import Phases
+    from bench.recorders.profile import Profile
+
+
+class BaseRecorder:
+    """A context manager around a pass of steps, then `collect()`. Subclasses set `name`, `version` and `watches`.
+
+    watches    "trace": steps under the shared profiler; "steps": steps of their own without it, for what the profiler would
+               disturb; None: no steps, the findings are derived or measured apart
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    watches: ClassVar[Literal["trace", "steps"] | None] = None
+
+    def __init__(self, context: ProfileContext, profile: Profile) -> None:
+        self.context = context
+        self.profile = profile
+
+    @classmethod
+    def available(cls, device: str) -> str | None:
+        """None where it works on "cpu" or "cuda"; else why not, and how to mend it."""
+        return None
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.context.device.type == "cuda"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+    def collect(self) -> dict[str, Any]:
+        """The findings: plain JSON, in the shape the recorder's module documents."""
+        raise NotImplementedError
+
+
+class TraceRecorder(BaseRecorder):
+    """Reads the shared trace of the profiled steps."""
+
+    watches: ClassVar[Literal["trace", "steps"] | None] = "trace"
+
+    @classmethod
+    def available(cls, device: str) -> str | None:
+        if device == "cuda":
+            from torch.profiler import ProfilerActivity, supported_activities
+
+            if ProfilerActivity.CUDA not in supported_activities():
+                return "this build of torch has no CUPTI: install a CUDA build of torch to see GPU kernels"
+        return None
+
+    @cached_property
+    def phases(self) -> Phases:
+        from bench.recorders.buckets import Phases
+
+        return Phases.of(self.context)

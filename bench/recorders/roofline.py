@@ -1,0 +1,101 @@
+"""How far a core step is from what this machine could do at best, and which side of it binds: arithmetic or memory.
+
+Two bounds per step. `required` is the least any executor must do: each prompt once per probe, every weight read once.
+`executed` is what this configuration does: its padded rows, weights read once per forward, weights and adapters rewritten.
+Activations, KV cache and temporaries are left out, so both are lower bounds.
+
+Findings:
+    ceilings            copy_bytes_per_s, matmul_flop_per_s (large copy, large product in the run's dtype), model_flop_per_s (the
+                        model's own matrix shapes, all required tokens in one forward), and where and when they were measured
+    required, executed  {"flops", "bytes", "compute_s", "memory_s", "floor_s": the larger, "binds": "compute" or "memory"}
+    attainable_s        floor of `required` with the rate of the model's own shapes in place of the large product's
+    timed_step_s        median seconds of a timed step, no recorder on
+    achieved            required floor / timed step: 1 would be perfect
+    achieved_executed   executed floor / timed step: what is lost in how the work is done, not in how much is done
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+
+from bench.recorders import ceilings
+from bench.recorders.base import BaseRecorder
+from bench.recorders.shapes import ModelShapes, Required
+from workloads.models import cache_folder
+
+
+class Roofline(BaseRecorder):
+    """Floor time and achieved fraction of a step (see the module for the shape)."""
+
+    name: ClassVar[str] = "roofline"
+    version: ClassVar[int] = 1
+
+    def collect(self) -> dict[str, Any]:
+        context = self.context
+        dtype = getattr(torch, context.spec.dtype)
+        shapes = ModelShapes.of(context.source)
+        least = Required.of(context.batch, len(context.probes))
+        work = context.executor.work(context.batch, context.probes)
+        limits = measured(shapes, least.tokens, context.device, dtype)
+        required = bound(
+            shapes.flops(least.tokens, least.rows, least.head_rows)["total"], weight_bytes(shapes, least.head_rows, dtype), limits
+        )
+        rewritten = 2 * work["weight_bytes_written"] + work["adapter_bytes_written"]
+        forwards = max(work["forwards"], 1)
+        executed = bound(
+            shapes.flops(work["tokens_scored"], work["rows"], work["head_rows"])["total"],
+            forwards * weight_bytes(shapes, work["head_rows"] // forwards, dtype) + rewritten,
+            limits,
+        )
+        return {
+            "ceilings": limits,
+            "required": required,
+            "executed": executed,
+            "attainable_s": max(required["flops"] / limits["model_flop_per_s"], required["memory_s"]),
+            "timed_step_s": context.timed_step_s,
+            "achieved": required["floor_s"] / context.timed_step_s,
+            "achieved_executed": executed["floor_s"] / context.timed_step_s,
+        }
+
+
+def bound(flops: int, nbytes: int, limits: Mapping[str, float]) -> dict[str, Any]:
+    """The roofline of one step: it takes at least its arithmetic and at least its memory traffic, whichever is longer."""
+    compute_s, memory_s = flops / limits["matmul_flop_per_s"], nbytes / limits["copy_bytes_per_s"]
+    return {
+        "flops": flops,
+        "bytes": nbytes,
+        "compute_s": compute_s,
+        "memory_s": memory_s,
+        "floor_s": max(compute_s, memory_s),
+        "binds": "compute" if compute_s >= memory_s else "memory",
+    }
+
+
+def weight_bytes(shapes: ModelShapes, head_rows: int, dtype: torch.dtype) -> int:
+    """Weights one forward reads at least: the body once, and no more rows of the head than it has."""
+    vocabulary, width = shapes.head
+    return (shapes.linear_elements + min(vocabulary, head_rows) * width) * dtype.itemsize
+
+
+def measured(shapes: ModelShapes, tokens: int, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """The three ceilings of this machine, from the cache where they were measured before."""
+    machine = ceilings.machine(device)
+    folder = cache_folder() / "ceilings"
+    linears = sorted([*shape, count] for shape, count in shapes.linears.items())
+    copy = ceilings.cached(folder, machine | {"what": "copy"}, lambda: {"copy_bytes_per_s": ceilings.copy_bytes_per_s(device)})
+    product = ceilings.cached(
+        folder,
+        machine | {"what": "matmul", "dtype": str(dtype)},
+        lambda: {"matmul_flop_per_s": ceilings.matmul_flop_per_s(device, dtype)},
+    )
+    model = ceilings.cached(
+        folder,
+        machine | {"what": "model", "dtype": str(dtype), "linears": linears, "tokens": tokens},
+        lambda: {"model_flop_per_s": ceilings.model_flop_per_s(shapes.linears, tokens, device, dtype)},
+    )
+    rates = ("copy_bytes_per_s", "matmul_flop_per_s", "model_flop_per_s")
+    found = {name: value for part in (copy, product, model) for name, value in part.items() if name in rates}
+    return found | {"machine": machine, "measured_at": min(part["measured_at"] for part in (copy, product, model))}

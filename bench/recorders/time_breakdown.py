@@ -1,0 +1,78 @@
+"""Where the time of a core step goes: kernels on a GPU, operators' own time on a CPU, in named buckets, and the idle rest.
+
+Every instant of a step goes to exactly one row, so the rows and `idle_s` add up to `span_s`. On a CPU the idle time is
+Python and the framework between operators; on a GPU it is the GPU waiting.
+
+Findings, seconds per step (means over the profiled steps unless said):
+    steps                 how many steps were profiled
+    wall_s                wall clock of each of them, profiler on
+    span_s                length of a step in the trace
+    buckets               bucket -> seconds, only those that occur
+    idle_s                covered by nothing
+    phases                phase -> {"wall_s": between its markers on the host, "buckets": {...}}; work outside any phase is under
+                          "none"; null when the trace has no markers (`phases_unavailable` says why)
+    largest               bucket -> [[name, seconds], ...] its largest contributors; those of `other` are the unmatched names
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any, ClassVar
+
+from bench.recorders.base import TraceRecorder
+from bench.recorders.buckets import BUCKETS, Bucket, classify
+from bench.recorders.timeline import Activity, exclusive
+
+LARGEST = 5
+NAME_LENGTH = 100
+NO_MARKERS = "no phase markers in the trace: the whole step is one graph, or the executor sets none"
+
+
+class TimeBreakdown(TraceRecorder):
+    """Exclusive time of a step by bucket and phase (see the module for the shape)."""
+
+    name: ClassVar[str] = "time_breakdown"
+    version: ClassVar[int] = 1
+
+    def collect(self) -> dict[str, Any]:
+        timeline, phases = self.profile.timeline, self.phases
+        if not timeline.steps:
+            raise RuntimeError("the trace holds no step")
+        steps = len(timeline.steps)
+        work: tuple[Activity, ...] = timeline.device if self.on_gpu else timeline.operators
+        keyed = [
+            (span, (activity.phase or "none", classify(activity, phases), activity.name[:NAME_LENGTH]))
+            for activity in work
+            for span in activity.spans
+        ]
+        shares, idle = exclusive(keyed, timeline.steps)
+        buckets: dict[Bucket, float] = defaultdict(float)
+        by_phase: dict[str, dict[Bucket, float]] = defaultdict(lambda: defaultdict(float))
+        names: dict[Bucket, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        for (phase, bucket, name), microseconds in shares.items():
+            seconds = microseconds / 1e6 / steps
+            buckets[bucket] += seconds
+            by_phase[phase][bucket] += seconds
+            names[bucket][name] += seconds
+        walls: dict[str, float] = defaultdict(float)
+        for phase, start, end in timeline.phases:
+            walls[phase] += (end - start) / 1e6 / steps
+        span_s = sum(end - start for start, end in timeline.steps) / 1e6 / steps
+        return {
+            "steps": steps,
+            "wall_s": self.profile.wall_s,
+            "span_s": span_s,
+            "buckets": {bucket: buckets[bucket] for bucket in BUCKETS if bucket in buckets},
+            "idle_s": idle / 1e6 / steps,
+            "phases": {
+                phase: {"wall_s": walls.get(phase), "buckets": dict(by_phase.get(phase, {}))}
+                for phase in sorted(set(walls) | set(by_phase))
+            }
+            if walls
+            else None,
+            "phases_unavailable": None if walls else NO_MARKERS,
+            "largest": {
+                bucket: [list(pair) for pair in sorted(found.items(), key=lambda pair: -pair[1])[:LARGEST]]
+                for bucket, found in names.items()
+            },
+        }

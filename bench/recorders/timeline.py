@@ -1,0 +1,217 @@
+"""A Chrome trace of a profiled pass as plain records: who ran when, inside which operators, phases and steps.
+
+One reader serves both devices: operators on the CPU, kernels, copies and fills on a GPU. It needs no torch, so traces
+written by hand exercise the GPU path on a machine without one. Times inside are microseconds, as in the trace.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+STEP, WARMUP, MARK = "zo.step", "zo.warmup", "zo.op."
+HOST_LAUNCHES = ("cuda_runtime", "cuda_driver")
+DEVICE_KINDS: dict[str, Literal["kernel", "memcpy", "memset"]] = {
+    "kernel": "kernel",
+    "gpu_memcpy": "memcpy",
+    "gpu_memset": "memset",
+}
+CPU = 0
+Interval = tuple[float, float]
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(slots=True, eq=False)
+class Activity:
+    """One operator call on the CPU, or one kernel, copy or fill on a GPU.
+
+    names      names of the operators around it, outermost first, its own last
+    ranges     `zo.*` ranges around it, outermost first; for GPU work, around the call that launched it
+    spans      when it ran: of an operator, the parts in which no operator inside it ran; of GPU work, one interval
+    parent     the operator around an operator
+    leaf       no operator ran inside it
+    """
+
+    kind: Literal["operator", "kernel", "memcpy", "memset"]
+    names: tuple[str, ...]
+    ranges: tuple[str, ...]
+    start: float
+    end: float
+    spans: list[Interval] = field(default_factory=list)
+    parent: Activity | None = None
+    leaf: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.names[-1]
+
+    @property
+    def phase(self) -> str | None:
+        """The innermost phase (perturb, score, update, fold, host) around it."""
+        return next((r[3:] for r in reversed(self.ranges) if not r.startswith((MARK, STEP, WARMUP))), None)
+
+    @property
+    def mark(self) -> str | None:
+        """The bucket named by the innermost `zo.op.<bucket>` range around it."""
+        return next((r[len(MARK) :] for r in reversed(self.ranges) if r.startswith(MARK)), None)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What ran inside the steps of a profiled pass.
+
+    steps        [start, end] of every step, warm-up apart
+    phases       (phase, start, end) of every phase marker on the host
+    operators    on the CPU, in order of their start
+    device       kernels, copies and fills of a GPU, in order of their start
+    calls        names of the CUDA runtime and driver calls made by the host
+    allocated    (time, bytes) held on the CPU by tensors allocated since the profiler started
+    """
+
+    steps: tuple[Interval, ...]
+    phases: tuple[tuple[str, float, float], ...]
+    operators: tuple[Activity, ...]
+    device: tuple[Activity, ...]
+    calls: tuple[str, ...]
+    allocated: tuple[tuple[float, int], ...]
+
+
+@dataclass(slots=True)
+class _Open:
+    """An event whose end the sweep has not reached yet."""
+
+    end: float
+    names: tuple[str, ...]
+    ranges: tuple[str, ...]
+    activity: Activity | None
+    covered: float
+
+
+def read_trace(trace: dict[str, Any]) -> Timeline:
+    """Read a trace written by `torch.profiler` (`traceEvents`); only what ran inside a `zo.step` range is kept."""
+    threads: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    launched: list[dict[str, Any]] = []
+    allocated = []
+    for event in trace["traceEvents"]:
+        category, name = event.get("cat"), event.get("name", "")
+        if category == "cpu_op" or category in HOST_LAUNCHES or (category == "user_annotation" and name.startswith("zo.")):
+            threads[event["pid"], event["tid"]].append(event)
+        elif category in DEVICE_KINDS:
+            launched.append(event)
+        elif name == "[memory]" and event["args"].get("Device Type") == CPU:
+            allocated.append((event["ts"], event["args"]["Total Allocated"]))
+    origin = min((event["ts"] for events in threads.values() for event in events), default=0.0)
+    operators: list[Activity] = []
+    launches: dict[int, _Open] = {}
+    ranges, calls = [], []
+    for events in threads.values():
+        found, called, marked = _sweep(events, origin, launches)
+        operators += found
+        calls += called
+        ranges += marked
+    steps = tuple(sorted((start, end) for name, start, end in ranges if name.startswith(STEP)))
+    inside = _membership(steps)
+    device = [_device_activity(event, origin, launches) for event in launched]
+    return Timeline(
+        steps=steps,
+        phases=tuple((n[3:], s, e) for n, s, e in ranges if not n.startswith((STEP, WARMUP, MARK)) and inside(s)),
+        operators=tuple(sorted((a for a in operators if inside(a.start)), key=lambda a: a.start)),
+        device=tuple(sorted((a for a in device if inside(a.start)), key=lambda a: a.start)),
+        calls=tuple(name for name, start in calls if inside(start)),
+        allocated=tuple(sorted((at - origin, size) for at, size in allocated)),
+    )
+
+
+def _sweep(
+    events: list[dict[str, Any]], origin: float, launches: dict[int, _Open]
+) -> tuple[list[Activity], list[tuple[str, float]], list[tuple[str, float, float]]]:
+    """Walk the nested events of one thread: its operators with their own time, launch calls, and ranges."""
+    operators: list[Activity] = []
+    calls: list[tuple[str, float]] = []
+    ranges: list[tuple[str, float, float]] = []
+    stack: list[_Open] = []
+
+    def close(top: _Open) -> None:
+        if top.activity and top.end > top.covered:
+            top.activity.spans.append((top.covered, top.end))
+
+    for event in sorted(events, key=lambda e: (e["ts"], -e["dur"])):
+        start = event["ts"] - origin
+        end, name = start + event["dur"], event["name"]
+        while stack and stack[-1].end <= start:
+            close(stack.pop())
+        around = stack[-1] if stack else _Open(end, (), (), None, start)
+        if event["cat"] == "user_annotation":
+            ranges.append((name, start, end))
+            stack.append(_Open(end, around.names, (*around.ranges, name), None, start))
+        elif event["cat"] in HOST_LAUNCHES:
+            calls.append((name, start))
+            launches[event["args"].get("correlation", -1)] = around
+        else:
+            holder = next((o for o in reversed(stack) if o.activity), None)
+            parent = holder.activity if holder else None
+            activity = Activity("operator", (*around.names, name), around.ranges, start, end, parent=parent)
+            if holder and parent:
+                parent.leaf = False
+                if start > holder.covered:
+                    parent.spans.append((holder.covered, start))
+                holder.covered = max(holder.covered, end)
+            operators.append(activity)
+            stack.append(_Open(end, activity.names, around.ranges, activity, start))
+    while stack:
+        close(stack.pop())
+    return operators, calls, ranges
+
+
+def _device_activity(event: dict[str, Any], origin: float, launches: dict[int, _Open]) -> Activity:
+    """GPU work, placed under the operators and ranges of the call that launched it (of the graph, for a graph's kernels)."""
+    start = event["ts"] - origin
+    end = start + event["dur"]
+    by = launches.get(event["args"].get("correlation", -1)) or _Open(end, (), (), None, start)
+    return Activity(DEVICE_KINDS[event["cat"]], (*by.names, event["name"]), by.ranges, start, end, [(start, end)])
+
+
+def _membership(windows: Sequence[Interval]) -> Callable[[float], bool]:
+    starts = [start for start, _ in windows]
+
+    def inside(at: float) -> bool:
+        index = bisect_right(starts, at) - 1
+        return index >= 0 and at < windows[index][1]
+
+    return inside
+
+
+def exclusive(work: Iterable[tuple[Interval, Key]], windows: Sequence[Interval]) -> tuple[dict[Key, float], float]:
+    """Share every instant of the windows among what ran then, so that the shares and the idle time sum to the windows.
+
+    An instant with several activities is split equally between them.
+    work       ((start, end), key), any order, overlaps allowed
+    windows    disjoint and ascending
+    returns    (microseconds by key, idle microseconds)
+    """
+    edges: list[tuple[float, int, Any]] = []
+    for (start, end), key in work:
+        if end > start:
+            edges += [(start, 1, key), (end, -1, key)]
+    edges += [(at, 0, None) for window in windows for at in window]
+    edges.sort(key=lambda edge: edge[0])
+    inside = _membership(windows)
+    shares: dict[Any, float] = defaultdict(float)
+    running: dict[Any, int] = {}
+    idle, before = 0.0, 0.0
+    for at, change, key in edges:
+        if at > before and inside(before):
+            total = sum(running.values())
+            if not total:
+                idle += at - before
+            for each, count in running.items():
+                shares[each] += (at - before) * count / total
+        before = at
+        if change:
+            running[key] = running.get(key, 0) + change
+            if not running[key]:
+                del running[key]
+    return dict(shares), idle
