@@ -142,3 +142,29 @@ def _attend(
         q[index].transpose(1, 2), k, v, attn_mask=mask, is_causal=prefill, scale=scale, enable_gqa=k.size(1) != q.size(1)
     )
     out[index[inside]] = o.transpose(1, 2)[inside].view(-1, *out.shape[1:])
+
+
+@operator("silu_and_mul(Tensor(a!) out, Tensor x) -> ()")
+def silu_and_mul(out: torch.Tensor, x: torch.Tensor) -> None:
+    """out [..., d] = silu(x[..., :d]) * x[..., d:]."""
+    gate, up = x.chunk(2, dim=-1)
+    torch.mul(F.silu(gate), up, out=out)
+
+
+@operator(
+    "rotary_embedding(Tensor positions, Tensor(a!) query, Tensor(b!)? key, int head, Tensor cos_sin, bool neox) -> ()"
+)
+def rotary_embedding(
+    positions: torch.Tensor, query: torch.Tensor, key: torch.Tensor | None, head: int, cos_sin: torch.Tensor, neox: bool
+) -> None:
+    """Rotate query and key [tokens, heads * head] in place; cos_sin [positions, rotary], cosines before sines."""
+    cos, sin = cos_sin[positions.flatten()].to(query.dtype)[:, None].chunk(2, dim=-1)
+    half = cos.size(-1)
+    for tensor in (query, key):
+        if tensor is None:
+            continue
+        x = tensor.view(len(cos), -1, head)[..., : 2 * half]
+        one, two = (x[..., :half], x[..., half:]) if neox else (x[..., ::2], x[..., 1::2])
+        rotated = one * cos - two * sin, two * cos + one * sin
+        one.copy_(rotated[0])
+        two.copy_(rotated[1])
