@@ -1,0 +1,86 @@
+"""Weights: the canonical parameter layout of a model, seeded random weights, and Hugging Face models that hold them.
+
+Random weights are drawn per parameter name, on the device, one tensor at a time: every executor on a device gets the same
+values, and none holds a second copy of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from workloads.directions import gaussian
+from workloads.models import ModelSource
+
+SEED = 0
+
+
+def layout(model: nn.Module | ModelSource, scope: str) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of the parameters a scope moves, in the model's order, tied weights once.
+
+    scope    lora: the weights of the linear layers inside the repeated blocks; full: every parameter
+    """
+    module = model if isinstance(model, nn.Module) else _skeleton(model)
+    full = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+    if scope == "full":
+        return full
+    inside = {f"{path}.weight" for path in _block_linears(module)}
+    return {name: shape for name, shape in full.items() if name in inside}
+
+
+def load_model(source: ModelSource, dtype: torch.dtype, device: torch.device | str, *, attention: str = "eager") -> nn.Module:
+    """The Hugging Face causal LM of a source, in eval mode, without gradients."""
+    from transformers import AutoModelForCausalLM
+
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention, "trust_remote_code": source.trust_remote_code}
+    if source.weights == "pretrained":
+        model = AutoModelForCausalLM.from_pretrained(source.path, local_files_only=True, **options).to(device)
+    else:
+        # Built on the device with initialisation skipped, then filled tensor by tensor: one copy of the model.
+        from transformers.initialization import no_init_weights
+
+        with torch.device(device), no_init_weights():
+            model = AutoModelForCausalLM.from_config(_config(source), **options)
+        model.tie_weights()
+        parameters = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, value in seeded_weights(source, dtype, device):
+                parameters[name].copy_(value)
+    return model.eval().requires_grad_(False)
+
+
+def seeded_weights(source: ModelSource, dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[str, torch.Tensor]]:
+    """(checkpoint name, tensor) of every parameter: matrices normal at the configuration's init scale, norms 1, biases 0."""
+    config = _config(source)
+    scale = getattr(config, "init_std", None) or getattr(config, "initializer_range", 0.02)
+    for name, shape in layout(source, "full").items():
+        if len(shape) > 1:
+            yield name, (gaussian(shape, device, "weight", SEED, name) * scale).to(dtype)
+        else:
+            yield name, torch.full(shape, 0.0 if name.endswith("bias") else 1.0, dtype=dtype, device=device)
+
+
+def _skeleton(source: ModelSource) -> nn.Module:
+    """The model's structure without storage."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(_config(source), trust_remote_code=source.trust_remote_code)
+
+
+def _config(source: ModelSource) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(source.path, trust_remote_code=source.trust_remote_code, local_files_only=True)
+
+
+def _block_linears(module: nn.Module) -> Iterator[str]:
+    """Paths of the linear layers inside the longest ModuleList: the repeated transformer blocks."""
+    lists = [(path, child) for path, child in module.named_modules() if isinstance(child, nn.ModuleList)]
+    path, blocks = max(lists, key=lambda item: len(item[1]))
+    for inner, child in blocks.named_modules():
+        if isinstance(child, nn.Linear):
+            yield f"{path}.{inner}"
