@@ -5,7 +5,7 @@ Findings, per step:
     work        the executor's own counts (`Executor.work`): forwards, rows, tokens_scored (padding included), tokens_real,
                 head_rows, weight_bytes_written, fold_bytes_written, adapter_bytes_written, host_syncs
     flops       of the forward passes made, padding included: linear, attention, head, total
-    required    the least any executor must do: tokens, rows, head_rows, and flops as above
+    required    the least any executor must do: tokens, rows, head_rows, words (different rows of the head), and flops as above
 """
 
 from __future__ import annotations

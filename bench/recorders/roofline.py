@@ -24,7 +24,7 @@ import torch
 from bench.recorders import ceilings
 from bench.recorders.base import BaseRecorder
 from bench.recorders.shapes import ModelShapes, Required
-from workloads.models import cache_folder
+from workloads.models import cache_dir
 
 
 class Roofline(BaseRecorder):
@@ -40,16 +40,13 @@ class Roofline(BaseRecorder):
         least = Required.of(context.batch, len(context.probes))
         work = context.executor.work(context.batch, context.probes)
         limits = measured(shapes, least.tokens, context.device, dtype)
-        required = bound(
-            shapes.flops(least.tokens, least.rows, least.head_rows)["total"], weight_bytes(shapes, least.head_rows, dtype), limits
-        )
+        whole_head = work["head_rows"] >= work["rows"] * shapes.head[0]
+        read = work["forwards"] * weight_bytes(shapes, shapes.head[0] if whole_head else least.words, dtype)
         rewritten = 2 * work["weight_bytes_written"] + work["adapter_bytes_written"]
-        forwards = max(work["forwards"], 1)
-        executed = bound(
-            shapes.flops(work["tokens_scored"], work["rows"], work["head_rows"])["total"],
-            forwards * weight_bytes(shapes, work["head_rows"] // forwards, dtype) + rewritten,
-            limits,
+        required = bound(
+            shapes.flops(least.tokens, least.rows, least.head_rows)["total"], weight_bytes(shapes, least.words, dtype), limits
         )
+        executed = bound(shapes.flops(work["tokens_scored"], work["rows"], work["head_rows"])["total"], read + rewritten, limits)
         return {
             "ceilings": limits,
             "required": required,
@@ -74,16 +71,15 @@ def bound(flops: int, nbytes: int, limits: Mapping[str, float]) -> dict[str, Any
     }
 
 
-def weight_bytes(shapes: ModelShapes, head_rows: int, dtype: torch.dtype) -> int:
-    """Weights one forward reads at least: the body once, and no more rows of the head than it has."""
-    vocabulary, width = shapes.head
-    return (shapes.linear_elements + min(vocabulary, head_rows) * width) * dtype.itemsize
+def weight_bytes(shapes: ModelShapes, words: int, dtype: torch.dtype) -> int:
+    """Weights one forward reads at least: the body once, and `words` rows of the head."""
+    return (shapes.linear_elements + words * shapes.head[1]) * dtype.itemsize
 
 
 def measured(shapes: ModelShapes, tokens: int, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """The three ceilings of this machine, from the cache where they were measured before."""
     machine = ceilings.machine(device)
-    folder = cache_folder() / "ceilings"
+    folder = cache_dir() / "ceilings"
     linears = sorted([*shape, count] for shape, count in shapes.linears.items())
     copy = ceilings.cached(folder, machine | {"what": "copy"}, lambda: {"copy_bytes_per_s": ceilings.copy_bytes_per_s(device)})
     product = ceilings.cached(

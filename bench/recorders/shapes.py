@@ -52,16 +52,21 @@ class ModelShapes:
 
 @dataclass(frozen=True)
 class Required:
-    """The least a step must score, whatever the executor: each prompt once per probe, and its options from there."""
+    """The least a step must score, whatever the executor: each prompt once per probe, and its options from there.
+
+    head_rows    products of a position with a row of the LM head
+    words        different rows of the head among them
+    """
 
     tokens: int
     rows: int
     head_rows: int
+    words: int
 
     @classmethod
     def of(cls, batch: Batch, probes: int) -> Required:
         """The last token of an option is only predicted, so one-token options cost no token of their own."""
         continued = sum(len(option) - 1 for example in batch for option in example.options)
         prompts = sum(len(example.prompt) for example in batch)
-        scored = sum(len(option) for example in batch for option in example.options)
-        return cls(probes * (prompts + continued), probes * len(batch), probes * scored)
+        scored = [token for example in batch for option in example.options for token in option]
+        return cls(probes * (prompts + continued), probes * len(batch), probes * len(scored), len(set(scored)))
