@@ -6,8 +6,9 @@ This module imports nothing heavy, so the command line and the analysis can use 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -147,6 +148,8 @@ Phase = Literal["perturb", "score", "update", "fold", "host"]
 
 def phase(name: Phase) -> AbstractContextManager[Any]:
     """Mark a phase of the step for profilers; costs about a microsecond when none is watching."""
+    if "torch" not in sys.modules:
+        return nullcontext()
     from torch.profiler import record_function
 
     return record_function(f"zo.{name}")

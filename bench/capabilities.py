@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.api import UsageError
 from bench.config import RunSpec
 
 ADAPTER = ("lozo", "factorized")
+UPSTREAM = ("lozo", "mezo")
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,8 @@ class Capabilities:
     lora: tuple[str, ...]
     loop: tuple[str, ...]
     directions: tuple[str, ...]
-    scopes: dict[str, tuple[str, ...]]
-    dtypes: dict[str, tuple[str, ...]]
+    scopes: Mapping[str, tuple[str, ...]]
+    dtypes: Mapping[str, tuple[str, ...]]
     max_rank: int | None = None
 
     def check(self, spec: RunSpec) -> None:
@@ -33,6 +35,12 @@ class Capabilities:
         _one_of(spec, "dtype", self.dtypes[spec.device], f" on {spec.device}")
         if self.max_rank and spec.workload in ADAPTER and spec.rank > self.max_rank:
             raise UsageError(f"--rank {spec.rank}: --executor {spec.executor} holds at most rank {self.max_rank}")
+        if spec.workload not in ADAPTER and spec.lora != "dense":
+            raise UsageError(f"--lora {spec.lora}: the dense noise of {spec.workload} fits in no adapter; use --lora dense")
+        if spec.directions == "upstream" and (spec.workload not in UPSTREAM or spec.queries > 1):
+            raise UsageError(
+                f"--directions upstream: upstream has {' and '.join(UPSTREAM)} with one query; use --directions shared"
+            )
         if spec.lora == "dense" and spec.batching == "paired":
             raise UsageError("--lora dense --batching paired: dense weights hold one state at a time; use --batching sequential")
 

@@ -36,12 +36,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Check:
-    """One correctness check made before timing: the largest difference found, and what was allowed."""
+    """One correctness check made before timing: the largest difference found (None: not finite), and what was allowed."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
     name: str
     passed: bool
-    value: float
+    value: float | None
     tolerance: float
     detail: str = ""
 

@@ -1,0 +1,192 @@
+"""The command line: option names, defaults and exit codes. What a verb does is in bench.commands and imported when it runs."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from bench.api import UsageError
+from bench.config import CHOICES
+from bench.registry import EXECUTORS, RECORDERS, TASKS, WORKLOADS
+
+app = typer.Typer(
+    name="bench",
+    help="Benchmark and profile zeroth-order fine-tuning as an inference workload.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Format(StrEnum):
+    table = "table"
+    markdown = "markdown"
+    json = "json"
+
+
+def _option(text: str, default: str, *, panel: str | None = None, metavar: str | None = None) -> Any:
+    return typer.Option(help=text, show_default=default, rich_help_panel=panel, metavar=metavar)
+
+
+def _choice(field: str, text: str, default: str, panel: str) -> Any:
+    return _option(text, default, panel=panel, metavar="|".join(CHOICES[field]))
+
+
+WHAT, FEATURES, METHOD, MEASURE = "What is run", "Features", "Method", "Measurement"
+Results = Annotated[str, _option("Folder of the result files; they go into its local/.", "results", metavar="DIR")]
+
+
+@app.command()
+def run(
+    workload: Annotated[str, _option("ZO algorithm.", "lozo", panel=WHAT, metavar="|".join(WORKLOADS))] = "lozo",
+    executor: Annotated[
+        list[str] | None,
+        _option(
+            "What runs the steps; may be repeated, then sessions alternate.", "vllm", panel=WHAT, metavar="|".join(EXECUTORS)
+        ),
+    ] = None,
+    model: Annotated[str, _option("Name in `list`, hub id or local path of a causal LM.", "opt-tiny", panel=WHAT)] = "opt-tiny",
+    weights: Annotated[
+        str | None, _choice("weights", "pretrained: hub or path; random: seeded, same shapes.", "auto: pretrained", WHAT)
+    ] = None,
+    task: Annotated[str | None, _option("Task that gives the examples.", "sst2", panel=WHAT, metavar="|".join(TASKS))] = None,
+    data: Annotated[
+        str | None, _option("Data file: parquet, jsonl, tsv or csv.", "the task's own", panel=WHAT, metavar="PATH")
+    ] = None,
+    data_seed: Annotated[int | None, _option("Seed of the train and dev subset.", "0", panel=WHAT)] = None,
+    scope: Annotated[
+        str | None, _choice("scope", "lora: linear layers inside the blocks; full: every parameter.", "lora", WHAT)
+    ] = None,
+    dtype: Annotated[
+        str | None, _choice("dtype", "Type of weights and activations.", "float16 on a GPU, float32 on a CPU", WHAT)
+    ] = None,
+    device: Annotated[str, _option("Where to run.", "auto: a GPU if there is one", panel=WHAT, metavar="auto|cpu|cuda")] = "auto",
+    trust_remote_code: Annotated[bool, _option("Let a hub model or data set run its own Python code.", "no", panel=WHAT)] = False,
+    steps: Annotated[int | None, _option("Timed core steps of a session.", "100; opt-tiny: its own", panel=METHOD)] = None,
+    batch_size: Annotated[int | None, _option("Examples in a minibatch.", "16", panel=METHOD)] = None,
+    learning_rate: Annotated[float | None, _option("Constant learning rate.", "1e-6; opt-tiny: its own", panel=METHOD)] = None,
+    eps: Annotated[float | None, _option("Size of the perturbation.", "1e-3", panel=METHOD)] = None,
+    rank: Annotated[int | None, _option("Rank of a direction.", "2; factorized: 128", panel=METHOD)] = None,
+    interval: Annotated[int | None, _option("Steps for which LoZO keeps V.", "50", panel=METHOD)] = None,
+    queries: Annotated[int | None, _option("Directions measured in a step.", "1", panel=METHOD)] = None,
+    seed: Annotated[int | None, _option("Seed of directions and batches.", "0", panel=METHOD)] = None,
+    directions: Annotated[
+        str | None,
+        _choice(
+            "directions",
+            "shared: the same Z for every executor; upstream: upstream's stream.",
+            "shared; official: upstream",
+            METHOD,
+        ),
+    ] = None,
+    upstream: Annotated[
+        str | None, _option("Checkout of upstream's code, for the official executor.", "none", panel=METHOD, metavar="PATH")
+    ] = None,
+    batching: Annotated[
+        str | None, _choice("batching", "One forward per probe, or all probes in one.", "paired; official: sequential", FEATURES)
+    ] = None,
+    kv: Annotated[
+        str | None, _choice("kv", "One row per answer option, or each prompt once.", "shared; official: recompute", FEATURES)
+    ] = None,
+    lora: Annotated[
+        str | None,
+        _choice("lora", "How a probe reaches the weights.", "fused; official and mezo: dense", FEATURES),
+    ] = None,
+    loop: Annotated[
+        str | None,
+        _choice("loop", "Through the engine's API, or inside its worker.", "resident on vllm, else requests", FEATURES),
+    ] = None,
+    sessions: Annotated[int | None, _option("Fresh processes for each executor.", "3; opt-tiny: 1", panel=MEASURE)] = None,
+    warmup: Annotated[int | None, _option("Steps before the timed ones.", "10", panel=MEASURE)] = None,
+    timeout: Annotated[float, _option("Seconds after which a session is ended.", "3600", panel=MEASURE)] = 3600.0,
+    profile: Annotated[
+        bool, typer.Option("--profile/--no-profile", help="A separate profiled pass after the timing.", rich_help_panel=MEASURE)
+    ] = True,
+    record: Annotated[
+        list[str] | None,
+        _option("Recorder of the profiled pass; may be repeated.", "all", panel=MEASURE, metavar="|".join(RECORDERS)),
+    ] = None,
+    trace: Annotated[bool, _option("Keep a trace of the profiled pass for Perfetto.", "no", panel=MEASURE)] = False,
+    eval_every: Annotated[
+        int | None,
+        _option(
+            "Evaluate before, after and each N steps; 0: never.", "0; opt-tiny: before and after", panel=MEASURE, metavar="N"
+        ),
+    ] = None,
+    results: Results = "results",
+) -> None:
+    """Run one point of the matrix in fresh processes and write a result file for each executor."""
+    from bench.commands.run import run as command
+
+    given = {
+        name: value
+        for name, value in locals().items()
+        if name not in ("command", "executor", "sessions", "timeout", "profile", "record", "trace", "results")
+    }
+    raise typer.Exit(
+        command(
+            given,
+            executors=executor or ["vllm"],
+            sessions=sessions,
+            timeout_s=timeout,
+            profile=profile,
+            record=tuple(record or ()),
+            trace=trace,
+            results=results,
+        )
+    )
+
+
+@app.command("list")
+def list_command(
+    verbose: Annotated[bool, _option("Also the lengths of the tasks' examples.", "no")] = False,
+) -> None:
+    """Workloads, executors and what each cell supports, models, tasks and recorders."""
+    from bench.commands.list import list_all
+
+    raise typer.Exit(list_all(verbose=verbose))
+
+
+@app.command()
+def doctor(results: Results = "results") -> None:
+    """What this machine can run, and how to mend what is missing."""
+    from bench.commands.doctor import doctor as command
+
+    raise typer.Exit(command(results))
+
+
+@app.callback()
+def common(debug: Annotated[bool, _option("Show the traceback of an unexpected error.", "no")] = False) -> None:
+    """Benchmark and profile zeroth-order fine-tuning as an inference workload."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line. Exit codes: 0 done, 1 failed or regression, 2 usage; one line on stderr for 1 and 2."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments[:1]
+    parse_error = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")  # not exported by name
+    try:
+        return int(app(arguments, prog_name="python -m bench", standalone_mode=False) or 0)
+    except UsageError as error:
+        return _complain(str(error), 2, debug)
+    except parse_error as error:  # type: ignore[misc]
+        return _complain(f"{error.format_message()}; see --help", 2, debug)  # type: ignore[attr-defined]
+    except (typer.Abort, KeyboardInterrupt):
+        return _complain("interrupted", 1, debug)
+    except OSError as error:
+        return _complain(str(error), 1, debug)
+    except Exception as error:  # the last resort: a clear line instead of a traceback
+        return _complain(f"unexpected {type(error).__name__}: {error} (python -m bench --debug ... shows where)", 1, debug)
+
+
+def _complain(text: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print("error: " + " ".join(text.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,185 @@
+"""`run`: sessions of one or several executors, interleaved, a result file for each executor written after every session."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.api import UsageError
+from bench.config import RunOptions, RunSpec
+from bench.defaults import complete, default_sessions
+from bench.harness.environment import environment, source
+from bench.harness.events import SessionLog
+from bench.harness.process import Stop, run_process, stoppable
+from bench.harness.progress import session_bar
+from bench.harness.session import Job
+from bench.harness.store import Store, new_id, stem, utc_now
+from bench.registry import RECORDERS, WORKLOADS, known, resolve
+from bench.result import Result, SessionResult
+
+
+@dataclass
+class Run:
+    """A result that grows, and the files beside it."""
+
+    result: Result
+    spec: RunSpec
+    stem: str
+    path: Path | None = None
+
+    @property
+    def going(self) -> bool:
+        """Whether more sessions are worth starting: one that failed would fail again."""
+        return self.result.status == "passed"
+
+    def add(self, session: SessionResult, data: dict[str, Any]) -> None:
+        status = self.result.status if self.result.status != "passed" else session.status
+        self.result = replace(
+            self.result, status=status, data=data or self.result.data, sessions=[*self.result.sessions, session]
+        )
+
+
+def run(
+    given: dict[str, Any],
+    *,
+    executors: Sequence[str],
+    sessions: int | None,
+    timeout_s: float,
+    profile: bool,
+    record: tuple[str, ...],
+    trace: bool,
+    results: str,
+) -> int:
+    """Run every executor's spec; human text to stderr, one JSON object as the last line of stdout. Returns the exit code."""
+    for name in record:
+        known(RECORDERS, "--record", name)
+    if (record or trace) and not profile:
+        raise UsageError("--no-profile with --record or --trace: recorders watch the profiled pass; drop one of them")
+    specs = [complete(given | {"executor": name}) for name in executors]
+    count = default_sessions(specs[0].model) if sessions is None else sessions
+    options = RunOptions(count, timeout_s, profile, record, trace, results)
+    store, console = Store(results), Console(stderr=True)
+    runs = start(specs)
+    try:
+        with stoppable() as stop:
+            for run, index in schedule(runs, options.sessions):
+                if stop.signal is None and run.going:
+                    one_session(run, index, options, store, stop, console)
+    finally:
+        for run in runs:
+            if run.going or not run.result.sessions:
+                (store.local / f"{run.stem}.log").unlink(missing_ok=True)
+    print_table(console, runs)
+    print(json.dumps(summary(runs), separators=(",", ":")))
+    return 0 if all(run.result.status == "passed" and run.result.sessions for run in runs) else 1
+
+
+def start(specs: Sequence[RunSpec]) -> list[Run]:
+    """Empty results; several executors share a pair id."""
+    pair_id, created, origin = (new_id() if len(specs) > 1 else None), utc_now(), source()
+    runs = []
+    for spec in specs:
+        version = resolve(WORKLOADS, "--workload", spec.workload).version
+        identifier = new_id()
+        result = Result(identifier, created, "passed", spec.to_json(), version, environment(spec.device), origin, pair_id=pair_id)
+        runs.append(Run(result, spec, stem(created, spec, identifier)))
+    return runs
+
+
+def schedule(runs: Sequence[Run], sessions: int) -> Iterator[tuple[Run, int]]:
+    """Interleaved, every other round backwards: a slow drift of the machine then weighs on all alike."""
+    for index in range(sessions):
+        for run in runs if index % 2 == 0 else reversed(runs):
+            yield run, index
+
+
+def one_session(run: Run, index: int, options: RunOptions, store: Store, stop: Stop, console: Console) -> None:
+    """Run a session, add it to its result, write the file. UsageError when the session found the input bad."""
+    spec = run.spec
+    title = f"{spec.workload} {spec.executor} {spec.model} {index + 1}/{options.sessions}"
+    trace = None
+    if options.trace:
+        folder = store.local.parent / "traces"
+        folder.mkdir(exist_ok=True)
+        trace = str(folder / f"{run.stem}_{index}.json.gz")
+    job = Job(spec.to_json(), index, options.profile, options.record, trace)
+    with session_bar(console, title, spec.warmup + spec.steps) as bar:
+        log: SessionLog = run_process(
+            job, timeout_s=options.timeout_s, log_path=store.local / f"{run.stem}.log", stop=stop, on_event=bar
+        )
+    if log.usage_error:
+        raise UsageError(log.usage_error)
+    session = log.result()
+    run.add(session, log.data)
+    run.path = store.write(run.result)
+    console.print(f"{title}: {describe(session)}", soft_wrap=True, highlight=False, markup=False)
+    for warning in session.warnings:
+        console.print(f"  warning: {warning}", soft_wrap=True, highlight=False, markup=False)
+
+
+def describe(session: SessionResult) -> str:
+    """A session in one line."""
+    words: list[str] = [session.status]
+    if session.step_s:
+        words.append(f"{median(session.step_s) * 1e3:.2f} ms/step")
+    if session.losses:
+        words.append(f"loss {mean(session.losses[0]):.4f} -> {mean(session.losses[-1]):.4f}")
+    words += [f"accuracy {e.accuracy:.3f} at step {e.step}" for e in session.evaluations if e.split == "eval"]
+    return ", ".join(words + ([session.error] if session.error else []))
+
+
+def summary(runs: Sequence[Run]) -> dict[str, Any]:
+    """The last line of stdout: the run, or the last of several with all of them under `runs`."""
+    rows = [row(run) for run in runs]
+    if len(rows) == 1:
+        return rows[0]
+    status = next((r["status"] for r in rows if r["status"] != "passed"), "passed")
+    return rows[-1] | {"status": status, "pair_id": runs[0].result.pair_id, "runs": rows}
+
+
+def row(run: Run) -> dict[str, Any]:
+    """The main figures of a run; medians over sessions of medians over steps, losses as means over the probes of a step."""
+    result, spec = run.result, run.spec
+    timed = [median(s.step_s) for s in result.sessions if s.status == "passed" and s.step_s]
+    first = next((s for s in result.sessions if s.losses), None)
+    held_out = [e for s in result.sessions[:1] for e in s.evaluations if e.split == "eval"]
+    last_step = spec.warmup + spec.steps
+    return {
+        "status": result.status if result.sessions else "failed",
+        "path": str(run.path) if run.path else None,
+        "workload": spec.workload,
+        "executor": spec.executor,
+        "model": spec.model,
+        "step_s_median": median(timed) if timed else None,
+        "loss_first": mean(first.losses[0]) if first else None,
+        "loss_last": mean(first.losses[-1]) if first else None,
+        "accuracy_before": next((e.accuracy for e in held_out if e.step == 0), None),
+        "accuracy_after": next((e.accuracy for e in held_out if e.step == last_step), None),
+        "sessions": len(result.sessions),
+        "error": next((s.error for s in result.sessions if s.error), None),
+    }
+
+
+def print_table(console: Console, runs: Sequence[Run]) -> None:
+    table = Table("executor", "status", "sessions", "ms/step", "loss", "held-out accuracy")
+    for run in runs:
+        r = row(run)
+        step = f"{r['step_s_median'] * 1e3:.2f}" if r["step_s_median"] is not None else "-"
+        loss = f"{r['loss_first']:.4f} -> {r['loss_last']:.4f}" if r["loss_first"] is not None else "-"
+        accuracy = " -> ".join(f"{a:.3f}" for a in (r["accuracy_before"], r["accuracy_after"]) if a is not None) or "-"
+        table.add_row(r["executor"], r["status"], str(r["sessions"]), step, loss, accuracy)
+    console.print(table)
+    for run in runs:
+        if run.path:
+            console.print(f"written: {run.path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,147 @@
+"""Where a run happened and from which source. Imports neither torch nor vllm, so a dead session still has its environment."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("torch", "vllm", "transformers", "triton", "numpy")
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Facts about the machine: what a comparison needs to be the same, and what explains a difference.
+
+    device is the GPU's name or the CPU's; gpu holds driver, memory in bytes and clock limits in MHz, and is None on a CPU.
+    """
+    gpu = gpu_facts() if device == "cuda" else None
+    return {
+        "device": gpu["name"] if gpu else cpu_model(),
+        "gpu": gpu,
+        "driver": gpu["driver"] if gpu else None,
+        "cpu": cpu_model(),
+        "threads": threads(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "os": platform.platform(),
+        "python": platform.python_version(),
+    } | {name: version(name) for name in PACKAGES}
+
+
+def source() -> dict[str, Any]:
+    """Commit, whether the tree differs from it, and the command line; commit is None outside a git checkout."""
+    commit = _git("rev-parse", "HEAD")
+    dirty = bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None
+    return {"commit": commit, "dirty": dirty, "argv": sys.argv[1:]}
+
+
+def threads() -> int:
+    """Threads every executor computes with: OMP_NUM_THREADS if set, else the physical cores this process may use."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    return max(1, min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0))))
+
+
+def version(package: str) -> str | None:
+    """Installed version, or that of a copy on PYTHONPATH; None if there is none."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def gpu_facts() -> dict[str, Any] | None:
+    """Name, driver, memory and clock limits of the GPU in use through NVML; None where there is none."""
+    with nvml_device() as found:
+        if found is None:
+            return None
+        nvml, handle = found
+        return {
+            "name": nvml.nvmlDeviceGetName(handle),
+            "driver": nvml.nvmlSystemGetDriverVersion(),
+            "memory_bytes": nvml.nvmlDeviceGetMemoryInfo(handle).total,
+            "count": nvml.nvmlDeviceGetCount(),
+            "max_sm_clock_mhz": _or_none(nvml, nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_SM),
+            "max_memory_clock_mhz": _or_none(nvml, nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_MEM),
+        }
+
+
+def gpu_clocks() -> dict[str, int | None] | None:
+    """SM and memory clock in MHz at this moment; None without a GPU."""
+    with nvml_device() as found:
+        if found is None:
+            return None
+        nvml, handle = found
+        return {
+            "sm_mhz": _or_none(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
+            "memory_mhz": _or_none(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM),
+        }
+
+
+@contextmanager
+def nvml_device() -> Iterator[tuple[Any, Any] | None]:
+    """(pynvml, handle) of the first visible GPU, or None without NVML or a GPU."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no module, no driver or no library: all mean that there is no NVIDIA GPU to talk to
+        yield None
+        return
+    try:
+        yield _first_visible(pynvml)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def cuda_available() -> bool:
+    """Whether torch can compute on a GPU. Asks NVML first, so that a machine without one does not wait for torch."""
+    with nvml_device() as found:
+        if found is None:
+            return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _first_visible(nvml: Any) -> tuple[Any, Any] | None:
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    try:
+        if first.isdigit():
+            return nvml, nvml.nvmlDeviceGetHandleByIndex(int(first))
+        return (nvml, nvml.nvmlDeviceGetHandleByUUID(first)) if first else None
+    except nvml.NVMLError:
+        return None
+
+
+def _or_none(nvml: Any, query: Any, *args: Any) -> int | None:
+    try:
+        return int(query(*args))
+    except nvml.NVMLError:
+        return None
+
+
+def _git(*args: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

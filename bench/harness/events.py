@@ -1,0 +1,119 @@
+"""What a session reports, one small JSON object at a time. The parent adds them up, so whatever a dead session had seen is kept.
+
+Kinds (`event`) and their other fields:
+    stage       name: load, check, warmup, timed, evaluate, profile
+    step        step, step_s, losses, projected_gradients, warmup
+    check, evaluation                        the fields of bench.result.Check and Evaluation
+    loaded      load_s
+    data, environment, details               facts, plain JSON
+    findings    name -> what a recorder found
+    warning     text
+    error       status, text; usage is true when the input was bad
+    done        the session came to its end
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.result import Check, Evaluation, SessionResult, Status
+
+Event = dict[str, Any]
+Emit = Callable[[Event], None]
+
+
+def plain(value: Any) -> Any:
+    """The same value as strict JSON: tuples become lists, numbers that are not finite become null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+@dataclass
+class SessionLog:
+    """Adds up the events of one session."""
+
+    index: int
+    stage: str = "start"
+    finished: bool = False
+    usage_error: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    _status: Status = "passed"
+    _error: str | None = None
+    _load_s: float | None = None
+    _steps: list[Event] = field(default_factory=list)
+    _checks: list[Check] = field(default_factory=list)
+    _evaluations: list[Evaluation] = field(default_factory=list)
+    _findings: dict[str, Any] = field(default_factory=dict)
+    _details: dict[str, Any] = field(default_factory=dict)
+    _warnings: list[str] = field(default_factory=list)
+
+    def add(self, event: Event) -> None:
+        fields = dict(event)
+        match fields.pop("event"):
+            case "stage":
+                self.stage = fields["name"]
+            case "step":
+                self._steps.append(fields)
+            case "check":
+                check = Check(**fields)
+                self._checks.append(check)
+                if not check.passed:
+                    size = "not finite" if check.value is None else f"{check.value:.1e}"
+                    self.fail(
+                        "incorrect", f"check {check.name}: difference {size}, allowed {check.tolerance:.1e}; {check.detail}"
+                    )
+            case "evaluation":
+                self._evaluations.append(Evaluation(**fields))
+            case "loaded":
+                self._load_s = fields["load_s"]
+            case "data":
+                self.data.update(fields)
+            case "details":
+                self._details.update(fields)
+            case "findings":
+                self._findings.update(fields)
+            case "warning":
+                self._warnings.append(fields["text"])
+            case "error":
+                self._status, self._error = fields["status"], fields["text"]
+                self.usage_error = self._error if fields.get("usage") else None
+            case "done":
+                self.finished = True
+
+    @property
+    def failed(self) -> bool:
+        return self._error is not None
+
+    @property
+    def where(self) -> str:
+        """How far the session came, in words."""
+        return f"step {self._steps[-1]['step']}" if self._steps and self.stage in ("warmup", "timed") else f"stage {self.stage}"
+
+    def fail(self, status: Status, text: str) -> None:
+        self._status, self._error = status, text
+
+    def result(self) -> SessionResult:
+        steps = self._steps
+        return SessionResult(
+            index=self.index,
+            status=self._status,
+            load_s=self._load_s,
+            warmup_s=[s["step_s"] for s in steps if s["warmup"]],
+            step_s=[s["step_s"] for s in steps if not s["warmup"]],
+            losses=[s["losses"] for s in steps],
+            projected_gradients=[s["projected_gradients"] for s in steps],
+            evaluations=self._evaluations,
+            findings=self._findings,
+            checks=self._checks,
+            details=self._details,
+            warnings=self._warnings,
+            error=self._error,
+        )

@@ -1,0 +1,142 @@
+"""Runs a session as a fresh process in a process group of its own, and sees to it that nothing of it is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench.harness.environment import threads
+from bench.harness.events import Event, SessionLog
+from bench.harness.session import Job
+
+POLL_S, GRACE_S = 0.2, 3.0
+
+
+@dataclass
+class Stop:
+    """Set by SIGINT or SIGTERM; a running session then ends and keeps what it has seen."""
+
+    signal: str | None = None
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """While this is open, SIGINT and SIGTERM set the flag instead of raising."""
+    stop = Stop()
+
+    def note(number: int, _frame: object) -> None:
+        stop.signal = signal.Signals(number).name
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_process(
+    job: Job, *, timeout_s: float, log_path: Path, stop: Stop, on_event: Callable[[Event], None] = lambda event: None
+) -> SessionLog:
+    """Run one session to its end, its time-out or a signal. Its output goes to `log_path`; its events come back added up."""
+    log = SessionLog(job.index)
+    read_end, write_end = os.pipe()
+    with open(log_path, "ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench.harness.session", str(write_end)],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            pass_fds=(write_end,),
+            start_new_session=True,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads())},
+        )
+    os.close(write_end)
+    try:
+        _send(process, json.dumps(asdict(job)).encode() + b"\n")
+        ended = _follow(process, read_end, time.monotonic() + timeout_s, stop, log, on_event)
+    finally:
+        os.close(read_end)
+        _end_group(process)
+    if log.finished or log.failed:
+        return log
+    if stop.signal:
+        log.fail("failed", f"interrupted by {stop.signal} at {log.where}")
+    elif not ended:
+        log.fail("timeout", f"still at {log.where} after {timeout_s:g} s; raise --timeout, or lower --steps or --batch-size")
+    else:
+        log.fail(
+            "failed", f"the process ended at {log.where} with {_exit_words(process.returncode)}; its output is in {log_path}"
+        )
+    return log
+
+
+def _send(process: subprocess.Popen[bytes], line: bytes) -> None:
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):  # it died at once; its exit says more
+        process.stdin.write(line)
+        process.stdin.flush()
+
+
+def _follow(
+    process: subprocess.Popen[bytes],
+    read_end: int,
+    deadline: float,
+    stop: Stop,
+    log: SessionLog,
+    on_event: Callable[[Event], None],
+) -> bool:
+    """Take in events until the process ends (True), or its time is up or a signal came (False)."""
+    rest, connected = b"", True
+    with selectors.DefaultSelector() as selector:
+        selector.register(read_end, selectors.EVENT_READ)
+        while True:
+            running = process.poll() is None
+            if running and (stop.signal or time.monotonic() > deadline):
+                return False
+            if connected and selector.select(POLL_S if running else 0):
+                chunk = os.read(read_end, 1 << 16)
+                *lines, rest = (rest + chunk).split(b"\n")
+                for event in map(json.loads, lines):
+                    log.add(event)
+                    on_event(event)
+                    if log.finished or log.failed:
+                        deadline = min(deadline, time.monotonic() + GRACE_S)
+                connected = bool(chunk)
+            elif not running:
+                return True
+            elif not connected:
+                time.sleep(POLL_S / 10)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, then SIGKILL, to the session and everything it started; a session that ended may have left children."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(timeout=GRACE_S)
+        except subprocess.TimeoutExpired:
+            continue
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.close()
+    process.wait()
+
+
+def _exit_words(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    hint = ", as the kernel does when memory runs out" if -code == signal.SIGKILL else ""
+    return f"signal {signal.Signals(-code).name}{hint}"

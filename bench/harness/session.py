@@ -1,0 +1,235 @@
+"""A session: one fresh process that loads, checks, warms up, times, evaluates, and at the very end profiles.
+
+`python -m bench.harness.session FD` reads its job as one JSON line from stdin and reports events as JSON lines on descriptor FD.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.api import Batch, Executor, UsageError, Workload
+from bench.config import RunSpec
+from bench.harness import gate
+from bench.harness.environment import gpu_clocks
+from bench.harness.events import Emit, plain
+from bench.harness.inputs import Inputs, prepare
+from bench.harness.steps import Step, core_step, run_steps
+from bench.registry import EXECUTORS, resolve
+from bench.result import Status
+
+PROFILED_STEPS = 5
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one session is to do."""
+
+    spec: dict[str, Any]
+    index: int = 0
+    profile: bool = True
+    record: tuple[str, ...] = ()
+    trace: str | None = None
+
+
+def run_session(job: Job, emit: Emit) -> None:
+    """All stages in order; raises what went wrong. An executor whose losses are wrong is not timed."""
+    from workloads.make import make_workload
+
+    spec = RunSpec.from_json(job.spec)
+    emit({"event": "stage", "name": "load"})
+    inputs = prepare(spec, job.index)
+    emit({"event": "data", "digest": inputs.task.digest, **inputs.task.summary})
+    workload, stream = make_workload(spec), batches(spec, inputs)
+    first = next(stream)
+    emit({"event": "stage", "name": "check"})
+    expect = gate.expected(inputs.reference, first, workload.plan(0), spec.dtype, spec.device)
+    emit({"event": "stage", "name": "load"})
+    executor: Executor = resolve(EXECUTORS, "--executor", spec.executor)()
+    try:
+        started = time.perf_counter()
+        executor.load(spec, inputs.source, inputs.task)
+        inputs.clock.synchronize()
+        emit({"event": "loaded", "load_s": time.perf_counter() - started})
+        check, warning = gate.check(executor, expect)
+        emit({"event": "check", **asdict(check)})
+        if warning:
+            emit({"event": "warning", "text": warning})
+        if check.passed:
+            Training(spec, job, inputs, executor, workload, emit).run(first, stream)
+        emit({"event": "details", **executor.details()})
+    finally:
+        executor.close()
+    emit({"event": "done"})
+
+
+def batches(spec: RunSpec, inputs: Inputs) -> Any:
+    """The endless stream of minibatches: the same for every executor of a spec."""
+    from workloads.tasks.batches import batch_stream
+
+    return batch_stream(inputs.task.train, spec.batch_size, spec.seed)
+
+
+@dataclass
+class Training:
+    """The steps of a session and what is done between them."""
+
+    spec: RunSpec
+    job: Job
+    inputs: Inputs
+    executor: Executor
+    workload: Workload
+    emit: Emit
+
+    def run(self, first: Batch, stream: Iterable[Batch]) -> None:
+        """Warm-up steps count: the trajectory starts at step 0 and timed steps go on where they end."""
+        feed, spec, clock = chain([first], stream), self.spec, self.inputs.clock
+        total = spec.warmup + spec.steps
+        self.evaluate(0, "eval")
+        self.stage("warmup")
+        for step in run_steps(self.executor, self.workload, range(spec.warmup), feed, clock):
+            self.report(step)
+        clock.synchronize()
+        self.stage("timed")
+        timed: list[float] = []
+        clocks = []
+        for start in range(spec.warmup, total, spec.eval_every or total):
+            stop = min(start + (spec.eval_every or total), total)
+            for step in run_steps(self.executor, self.workload, range(start, stop), feed, clock):
+                timed.append(step.step_s)
+                self.report(step)
+                if self.spec.device == "cuda" and len(timed) in (1, spec.steps):
+                    clocks.append(gpu_clocks())
+            if stop < total:
+                self.evaluate(stop, "dev")
+                self.stage("timed")
+        if clocks:
+            self.emit({"event": "details", "clocks": clocks})
+        self.evaluate(total, "eval")
+        if self.job.profile:
+            self.profile(first, total, median(timed))
+
+    def report(self, step: Step) -> None:
+        self.emit({"event": "step", "warmup": step.step < self.spec.warmup, **asdict(step)})
+
+    def stage(self, name: str) -> None:
+        self.emit({"event": "stage", "name": name})
+
+    def evaluate(self, step: int, split: str) -> None:
+        """Held-out accuracy with its standard error, and the loss, of the state before this step."""
+        if not self.spec.evaluate:
+            return
+        import torch
+
+        from workloads.tasks.loss import accuracy, classification_loss
+
+        self.stage("evaluate")
+        examples = getattr(self.inputs.task, split)
+        logprobs = self.executor.evaluate(examples)
+        labels = torch.tensor([example.label for example in examples])
+        share, count = float(accuracy(logprobs, labels)), len(examples)
+        error = (share * (1 - share) / count) ** 0.5
+        loss = float(classification_loss(logprobs, labels))
+        fields = {"step": step, "accuracy": share, "standard_error": error, "loss": loss, "examples": count, "split": split}
+        self.emit({"event": "evaluation", **fields})
+
+    def profile(self, batch: Batch, start: int, timed_step_s: float) -> None:
+        """Steps of their own under the recorders. A recorder that breaks costs its findings, not the timings already made."""
+        import torch
+
+        from bench.harness.context import ProfileContext
+        from bench.recorders import observe
+
+        self.stage("profile")
+        spec, inputs = self.spec, self.inputs
+        device = torch.device(spec.device)
+        probes = self.workload.plan(start)
+        context = ProfileContext(
+            self.executor, spec, inputs.source, inputs.task, batch, probes, timed_step_s, device, PROFILED_STEPS
+        )
+
+        def run_step(index: int) -> object:
+            return core_step(self.executor, self.workload, start + index, batch)
+
+        try:
+            findings, warnings = observe(context, self.job.record, run_step, Path(self.job.trace) if self.job.trace else None)
+        except Exception as error:  # whatever a profiler throws at this point, the session's timings stand
+            traceback.print_exc()
+            findings, warnings = {}, [f"no findings of the profiled pass: {describe(error)}"]
+        self.emit({"event": "findings", **findings})
+        for text in warnings:
+            self.emit({"event": "warning", "text": text})
+
+
+def describe(error: BaseException) -> str:
+    """One line: the kind of error and the first line of its message."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def classify(error: BaseException) -> tuple[Status, str]:
+    """Status and message of an exception; running out of memory says what was free."""
+    torch = sys.modules.get("torch")
+    kinds = (MemoryError,) + ((torch.OutOfMemoryError,) if torch else ())
+    allocator = isinstance(error, RuntimeError) and any(
+        text in str(error).lower() for text in ("out of memory", "can't allocate memory", "not enough memory")
+    )
+    if not (isinstance(error, kinds) or allocator):
+        return "failed", describe(error)
+    import psutil
+
+    free = f"{psutil.virtual_memory().available / 2**30:.1f} GiB of main memory free"
+    if torch and torch.cuda.is_initialized():
+        free = f"{torch.cuda.mem_get_info()[0] / 2**30:.1f} GiB free on the GPU, {free}"
+    return "out_of_memory", f"{describe(error)} ({free}); a smaller --batch-size or --model needs less"
+
+
+def main(descriptor: int) -> int:
+    """The child process: its parent holds the other ends of stdin and of the descriptor."""
+    out = os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
+
+    def emit(event: dict[str, Any]) -> None:
+        out.write(json.dumps(plain(event), separators=(",", ":"), allow_nan=False) + "\n")
+
+    job = Job(**json.loads(_read_line(0)))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        run_session(job, emit)
+    except UsageError as error:
+        emit({"event": "error", "status": "failed", "text": str(error), "usage": True})
+        return 2
+    except Exception as error:  # everything is reported: the parent turns it into the session's status
+        traceback.print_exc()
+        status, text = classify(error)
+        emit({"event": "error", "status": status, "text": text})
+        return 1
+    return 0
+
+
+def _read_line(descriptor: int) -> bytes:
+    line = b""
+    while not line.endswith(b"\n") and (chunk := os.read(descriptor, 65536)):
+        line += chunk
+    return line
+
+
+def _end_with_parent() -> None:
+    """Stdin closes when the parent is gone, however it went: then this whole process group goes too."""
+    while os.read(0, 1):
+        pass
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

@@ -1,0 +1,95 @@
+"""Bad input: exit code 2, one clear line that names the option and what to do, no traceback, nothing earlier lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CPU = ("--device", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--workload", "sgd"], ["--workload sgd", "lozo", "mezo", "factorized"]),
+        (["--executor", "jax"], ["--executor jax", "official", "eager", "vllm"]),
+        (["--model", "opt-nine"], ["--model opt-nine", "opt-tiny"]),
+        (["--task", "mnist"], ["--task mnist", "sst2"]),
+        (["--record", "heat"], ["--record heat", "energy"]),
+        (["--rank", "0"], ["--rank 0", "at least 1"]),
+        (["--executor", "vllm", "--rank", "513"], ["--rank 513", "512"]),
+        (["--lora", "dense", "--batching", "paired"], ["--lora dense --batching paired", "--batching sequential"]),
+        (["--interval", "0"], ["--interval 0", "at least 1"]),
+        (["--eps", "0"], ["--eps 0", "above 0"]),
+        (["--eps", "-0.001"], ["--eps -0.001", "above 0"]),
+        (["--eps", "inf"], ["--eps inf", "finite"]),
+        (["--batch-size", "0"], ["--batch-size 0", "at least 1"]),
+        (["--learning-rate", "nan"], ["--learning-rate nan", "finite"]),
+        (["--queries", "0"], ["--queries 0", "at least 1"]),
+        (["--steps", "0"], ["--steps 0", "at least 1"]),
+        (["--steps", "many"], ["--steps", "many"]),
+        (["--sessions", "0"], ["--sessions 0", "at least 1"]),
+        (["--timeout", "0"], ["--timeout 0", "positive"]),
+        (["--scope", "half"], ["--scope half", "lora", "full"]),
+        (["--dtype", "int8"], ["--dtype int8", "float32"]),
+        (["--device", "tpu"], ["--device tpu", "cuda"]),
+        (["--workload", "mezo", "--lora", "fused"], ["--lora fused", "--lora dense"]),
+        (["--executor", "official", "--kv", "shared"], ["--kv shared", "official", "recompute"]),
+        (["--executor", "eager", "--loop", "resident"], ["--loop resident", "eager", "requests"]),
+        (["--executor", "official", "--directions", "upstream", "--queries", "2"], ["--directions upstream", "one query"]),
+        (["--executor", "eager", "--directions", "upstream"], ["--directions upstream", "eager", "shared"]),
+        (["--no-profile", "--record", "memory"], ["--no-profile", "--record"]),
+        (["--data", "/nowhere/sst2.tsv"], ["--data /nowhere/sst2.tsv", "no such file"]),
+        (["--upstream", "/nowhere"], ["--upstream /nowhere", "no such folder"]),
+        (["--no-such-option"], ["--no-such-option"]),
+    ],
+)
+def test_one_line_and_exit_code_2(bench, arguments, words):
+    outcome = bench("run", *CPU, *arguments)
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1 and outcome.err.startswith("error: ")
+    assert all(word in outcome.err for word in words), outcome.err
+
+
+def test_cuda_without_a_gpu(bench, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    outcome = bench("run", "--device", "cuda")
+    assert outcome.code == 2 and "--device cuda" in outcome.err and "--device cpu" in outcome.err
+
+
+@pytest.mark.parametrize("folder", ["/dev/null/results", "/proc/results"])
+def test_an_unwritable_results_folder(bench, fake, folder):
+    outcome = fake("--results", folder)
+    assert outcome.code == 2 and f"--results {folder}" in outcome.err and outcome.err.count("\n") == 1
+
+
+def test_bad_input_found_inside_a_session_is_bad_input_too(fake, script, tmp_path):
+    outcome = fake("--data", script(speed=3))
+    assert outcome.code == 2 and "unknown fields speed" in outcome.err and outcome.err.count("\n") == 1
+    assert list((tmp_path / "results" / "local").iterdir()) == []
+
+
+def test_bad_input_loses_no_earlier_result(fake, bench, tmp_path):
+    path = Path(fake("--sessions", "1").json["path"])
+    before = path.read_bytes()
+    assert bench("run", "--rank", "0").code == 2
+    assert path.read_bytes() == before
+
+
+def test_an_unexpected_error_is_one_line_and_exit_code_1(bench, monkeypatch):
+    def break_down(*_: object) -> None:
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setattr("bench.commands.run.complete", break_down)
+    outcome = bench("run", *CPU)
+    assert outcome.code == 1 and outcome.err.count("\n") == 1 and "RuntimeError: no such luck" in outcome.err
+
+
+@pytest.mark.parametrize("arguments", [["run", "--rank", "0", "--device", "cpu"], ["fly"], ["run", "--steps"]])
+def test_as_a_real_process(arguments):
+    done = subprocess.run([sys.executable, "-m", "bench", *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr + done.stdout
