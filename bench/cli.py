@@ -143,6 +143,24 @@ def run(
     )
 
 
+@app.command()
+def compare(
+    paths: Annotated[list[str] | None, typer.Argument(help="Result files or folders of them.", show_default="results")] = None,
+    reference: Annotated[
+        str | None, _option("Executor the ratios are against.", "official, or the slowest", metavar="|".join(EXECUTORS))
+    ] = None,
+    format: Annotated[Format, _option("How to print; markdown and json go to stdout.", "table")] = Format.table,
+    fail_below: Annotated[float | None, _option("Exit with 1 if a ratio is below this.", "never", metavar="RATIO")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every run instead of the newest of each point.", show_default="no")
+    ] = False,
+) -> None:
+    """Medians, ratios to a reference with their confidence intervals, and verdicts, of what may be compared."""
+    from bench.commands.compare import run_compare
+
+    raise typer.Exit(run_compare(paths or [], reference=reference, format=format.value, fail_below=fail_below, every=every))
+
+
 @app.command("list")
 def list_command(
     verbose: Annotated[bool, _option("Also the lengths of the tasks' examples.", "no")] = False,
