@@ -1,0 +1,123 @@
+"""Result files as the analysis sees them: what a run is called, its sample, and whether two runs may be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.statistics import Sample
+from bench.result import Result, SessionResult, find_results, load_result
+
+FEATURES = ("batching", "kv", "lora")
+OWN = ("executor", *FEATURES, "loop", "directions")
+"""Fields of the specification in which the two sides of a comparison may differ."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One result file. `named` is true when the user gave this very file."""
+
+    path: Path
+    result: Result
+    named: bool = False
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return self.result.spec
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        return tuple(self.spec[name] for name in FEATURES)
+
+    @cached_property
+    def sessions(self) -> list[SessionResult]:
+        """Those that passed and were timed."""
+        return [s for s in self.result.sessions if s.status == "passed" and s.step_s]
+
+    @cached_property
+    def details(self) -> dict[str, Any]:
+        """The executor's facts, from the last session that has any."""
+        return next((s.details for s in reversed(self.result.sessions) if s.details), {})
+
+    @property
+    def usable(self) -> bool:
+        """Timings count only when no session scored wrongly."""
+        return bool(self.sessions) and not self.incorrect
+
+    @property
+    def incorrect(self) -> bool:
+        return self.result.status == "incorrect" or any(s.status == "incorrect" for s in self.result.sessions)
+
+    @property
+    def unit(self) -> str:
+        """What one value of the sample is: a `session`, or a `block` inside a loaded process."""
+        return str(self.details.get("unit", "session"))
+
+    @property
+    def variant(self) -> str:
+        """What tells apart two points with the same features, such as an uncompiled runtime; empty for the usual one."""
+        return str(self.details.get("variant", ""))
+
+    @property
+    def label(self) -> str:
+        """`official`, `vllm kv=shared`: speed-ups are quoted for both ways of scoring on vLLM."""
+        kv = f" kv={self.spec['kv']}" if self.spec["executor"] == "vllm" else ""
+        loop = " (requests)" if self.spec["executor"] == "vllm" and self.spec["loop"] == "requests" else ""
+        return f"{self.spec['executor']}{kv}{loop}" + (f", {self.variant}" if self.variant else "")
+
+    @property
+    def point(self) -> tuple[str, ...]:
+        """Runs with the same point measure the same thing."""
+        return (self.spec["executor"], *self.features, self.spec["loop"], self.spec["directions"], self.variant, self.unit)
+
+    @cached_property
+    def sample(self) -> Sample:
+        """Median step seconds of each session or block, keyed by what pairs it with its neighbours in other runs."""
+        return {(self.result.pair_id or self.result.id, s.index): float(np.median(s.step_s)) for s in self.sessions}
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What has to be equal before timings are compared."""
+        environment = self.result.environment
+        fields: dict[str, Any] = {name: value for name, value in self.spec.items() if name not in OWN}
+        fields |= {
+            "workload_version": self.result.workload_version,
+            "data digest": self.result.data.get("digest"),
+            "hardware": environment.get("device"),
+            "driver": str(environment.get("driver") or "").split(".")[0] or None,
+            "torch": environment.get("torch"),
+            "vllm": environment.get("vllm"),
+            "sample unit": self.unit,
+        }
+        if self.spec["device"] == "cpu":
+            fields["threads"] = environment.get("threads")
+        return fields
+
+
+def differences(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:
+    """Keys in which two runs differ and that forbid a comparison, with both values; empty when they may be compared."""
+    found = {key: (a.identity.get(key), b.identity.get(key)) for key in a.identity | b.identity}
+    if a.spec["executor"] == b.spec["executor"] == "vllm":
+        found["model runner"] = (a.details.get("model_runner"), b.details.get("model_runner"))
+    return {key: pair for key, pair in found.items() if pair[0] != pair[1]}
+
+
+def explain(found: dict[str, tuple[Any, Any]]) -> str:
+    """The differing keys in words: `dtype (float16, float32), steps (20, 100)`."""
+    return ", ".join(f"{key} ({left}, {right})" for key, (left, right) in found.items())
+
+
+def load_runs(paths: Iterable[str | Path]) -> list[Run]:
+    """Runs of the files given and of all in the folders given, oldest first; a file named twice is there twice."""
+    return sorted(_load(paths), key=lambda run: run.result.created)
+
+
+def _load(paths: Iterable[str | Path]) -> Iterator[Run]:
+    for path in map(Path, paths):
+        for file in find_results([path]):
+            yield Run(file, load_result(file), named=path.is_file())

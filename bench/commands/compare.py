@@ -1,0 +1,76 @@
+"""`python -m bench compare`: tables of what may be compared.
+
+The table goes to stderr; with --format markdown it goes to stdout instead, for embedding. The last line of stdout is always
+one JSON object, and with --format json it is all there is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.compare import HEADINGS, Comparison, Table, compare, markdown, reference_line
+from analysis.runs import load_runs
+from bench.api import UsageError
+
+WIDTH = 150
+"""Columns of a table in a log file, where there is no terminal to ask."""
+
+
+def run_compare(
+    paths: Sequence[str | Path], *, reference: str | None, format: str, fail_below: float | None, every: bool = False
+) -> int:
+    """Print the comparison. Exit code 1 when a ratio is below `fail_below` or timings cannot be counted, else 0."""
+    if fail_below is not None and not (math.isfinite(fail_below) and fail_below > 0):
+        raise UsageError(f"--fail-below {fail_below}: must be a ratio above 0")
+    runs = load_runs(paths or ["results"])
+    if not runs:
+        raise UsageError(f"{', '.join(map(str, paths)) or 'results'}: no result files; make some with `python -m bench run`")
+    comparison = compare(runs, reference, every)
+    if format == "markdown":
+        print(markdown(comparison))
+    elif format == "table":
+        print_tables(comparison)
+    broken = comparison.fails(fail_below) if fail_below is not None else []
+    if fail_below is not None and not any(table.ratios for table in comparison.tables):
+        broken.append("no ratio to hold against --fail-below")
+    for text in broken:
+        print(f"error: {text}", file=sys.stderr)
+    print(compact(comparison, failed=bool(broken)))
+    return int(bool(broken))
+
+
+def compact(comparison: Comparison, failed: bool = False) -> str:
+    """The comparison as one line of JSON."""
+    tables = [table.to_json() for table in comparison.tables]
+    content = {"status": "failed" if failed else "passed", "tables": tables, "notes": list(comparison.notes)}
+    return json.dumps(content, separators=(",", ":"), allow_nan=False)
+
+
+def print_tables(comparison: Comparison) -> None:
+    """The tables for people, on stderr."""
+    from rich.console import Console
+
+    width = None if sys.stderr.isatty() else WIDTH
+    console = Console(stderr=True, highlight=False, width=width)
+    for table in comparison.tables:
+        console.print(rendered(table))
+    for note in comparison.notes:
+        console.print(f"- {note}", markup=False)
+
+
+def rendered(table: Table) -> object:
+    """One table for a terminal."""
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    shown = RichTable(title=escape(table.title), caption=escape(reference_line(table)) if table.reference else None)
+    for heading in HEADINGS:
+        numeric = heading in HEADINGS[2:6]
+        shown.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
+    for row in table.rows:
+        shown.add_row(*map(escape, row.cells()))
+    return shown

@@ -1,0 +1,177 @@
+"""`compare`: what it pairs, what it refuses, what it prints."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from analysis.compare import compare, markdown
+from analysis.runs import load_runs
+from bench.api import UsageError
+from bench.commands.compare import run_compare
+
+
+def compared(paths, **options):
+    return compare(load_runs(paths), **options)
+
+
+def row_of(comparison, executor, table=0):
+    (row,) = [row for row in comparison.tables[table].rows if row.run.spec["executor"] == executor]
+    return row
+
+
+def test_sessions_that_share_a_pair_id_are_paired(make_result, write):
+    paths = write(
+        make_result("official", [0.8, 1.0, 1.2], pair_id="p"),
+        make_result("vllm", [0.1, 0.125, 0.15], pair_id="p"),
+    )
+    row = row_of(compared(paths), "vllm")
+    assert row.ratio.paired and (row.ratio.value, row.ratio.low, row.ratio.high) == pytest.approx((8.0, 8.0, 8.0))
+    assert row.verdict == "8.0x faster"
+
+
+def test_other_sessions_are_unpaired_and_it_says_so(make_result, write):
+    comparison = compared(write(make_result("official", [0.8, 1.0, 1.2]), make_result("vllm", [0.1, 0.125, 0.15])))
+    row = row_of(comparison, "vllm")
+    assert not row.ratio.paired
+    assert "unpaired" in row.cells()[6] and any("unpaired" in note for note in comparison.notes)
+
+
+def test_a_run_against_itself_shows_no_clear_difference(make_result, write):
+    (path,) = write(make_result("vllm", [0.5, 0.7, 0.6]))
+    assert [row.verdict for row in compared([path, path]).tables[0].rows] == ["reference", "no clear difference"]
+
+
+def test_two_sessions_are_too_few(make_result, write):
+    row = row_of(compared(write(make_result("official", [1.0, 1.0]), make_result("eager", [0.5, 0.5]))), "eager")
+    assert (row.ratio.value, row.verdict) == (2.0, "too few sessions")
+
+
+def test_without_official_the_slowest_is_the_reference_and_named(make_result, write):
+    comparison = compared(write(make_result("vllm", [0.5] * 3), make_result("eager", [2.0] * 3)))
+    assert comparison.tables[0].reference.spec["executor"] == "eager"
+    assert "eager / step time" in markdown(comparison)
+
+
+def test_the_reference_can_be_chosen_and_an_absent_one_is_an_error(make_result, write):
+    paths = write(make_result("official", [2.0] * 3), make_result("eager", [1.0] * 3))
+    assert row_of(compared(paths, reference="eager"), "official").verdict == "2.0x slower"
+    with pytest.raises(UsageError, match="--reference vllm: no timed run of it; there are eager, official"):
+        compared(paths, reference="vllm")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"dtype": "bfloat16"}, "dtype (float32, bfloat16)"),
+        ({"batch_size": 8}, "batch_size (16, 8)"),
+        ({"model": "opt-350m"}, "model (opt-125m, opt-350m)"),
+        ({"data": {"digest": "d2"}}, "data digest (d1, d2)"),
+        ({"workload_version": 2}, "workload_version (1, 2)"),
+        ({"environment": {"device": "a CPU", "torch": "2.12", "vllm": "0.26.0", "threads": 2}}, "torch (2.11.0, 2.12)"),
+        ({"environment": {"device": "a CPU", "torch": "2.11.0", "vllm": "0.26.0", "threads": 4}}, "threads (2, 4)"),
+        ({"unit": "block"}, "sample unit (session, block)"),
+    ],
+)
+def test_what_must_be_equal_is_named_when_it_differs(make_result, write, changes, words):
+    with pytest.raises(UsageError) as refusal:
+        compared(write(make_result("official", [1.0] * 3), make_result("vllm", [0.5] * 3, **changes)))
+    assert words in str(refusal.value)
+
+
+def test_executor_features_loop_and_directions_may_differ(make_result, write):
+    comparison = compared(write(make_result("official", [1.0] * 3), make_result("vllm", [0.5] * 3, loop="requests")))
+    assert len(comparison.tables) == 1
+
+
+def test_a_third_run_that_cannot_be_compared_stands_apart_and_the_keys_are_named(make_result, write):
+    paths = write(make_result("official", [1.0] * 3), make_result("vllm", [0.5] * 3), make_result("eager", [0.5] * 3, steps=20))
+    comparison = compared(paths)
+    assert len(comparison.tables) == 2
+    assert any("steps (3, 20)" in note for note in comparison.notes)
+
+
+def test_two_model_runners_are_not_compared(make_result, write):
+    paths = write(
+        make_result("vllm", [1.0] * 3, details={"model_runner": "v1"}, loop="requests"),
+        make_result("vllm", [0.5] * 3, details={"model_runner": "v2"}),
+        make_result("eager", [0.7] * 3),
+    )
+    verdicts = [row.verdict for row in compared(paths).tables[0].rows]
+    assert verdicts == ["reference", "1.4x faster", "not comparable: model runner (v1, v2)"]
+
+
+def test_incorrect_timings_are_refused(make_result, write):
+    wrong = make_result("vllm", [0.1] * 3, status="incorrect")
+    row = row_of(compared(write(make_result("official", [1.0] * 3), wrong)), "vllm")
+    assert row.summary is None and row.verdict == "refused: its losses are wrong"
+    assert row.to_json()["step_s_median"] is None
+
+
+def test_sessions_that_failed_are_left_out_and_counted(make_result, write):
+    run = make_result("vllm", [0.1, 0.1, 0.1, 99.0])
+    broken = replace(run.sessions[3], status="timeout", error="still at step 2 after 1 s")
+    run = replace(run, status="timeout", sessions=[*run.sessions[:3], broken])
+    comparison = compared(write(make_result("official", [1.0] * 3), run))
+    assert row_of(comparison, "vllm").ratio.value == pytest.approx(10.0)
+    assert "vllm kv=shared: 1 of 4 sessions did not pass and are left out" in comparison.notes
+
+
+def test_in_a_folder_the_newest_run_of_a_point_counts(make_result, write, tmp_path):
+    write(
+        make_result("official", [1.0] * 3),
+        make_result("vllm", [0.5] * 3, created="20260101T000001Z"),
+        make_result("vllm", [0.25] * 3, created="20260101T000002Z"),
+        make_result("vllm", [], created="20260101T000003Z", status="failed"),
+    )
+    comparison = compared([tmp_path])
+    assert row_of(comparison, "vllm").ratio.value == 4.0
+    assert "2 older or failed runs of the same points are left out; --all shows them" in comparison.notes
+    assert any("newer, but failed" in note for note in comparison.notes)
+    assert len(compared([tmp_path], every=True).tables[0].rows) == 4
+
+
+def test_both_ways_of_scoring_on_vllm_have_a_row(make_result, write, tmp_path):
+    write(make_result("official", [1.0] * 3), make_result("vllm", [0.5] * 3, kv="recompute"), make_result("vllm", [0.25] * 3))
+    text = markdown(compared([tmp_path]))
+    assert "| vllm kv=recompute |" in text and "| vllm kv=shared |" in text
+
+
+def test_the_command_prints_a_table_and_one_line_of_json(make_result, write, tmp_path, capsys):
+    write(make_result("official", [1.0] * 3, pair_id="p"), make_result("vllm", [0.5] * 3, pair_id="p"))
+    assert run_compare([tmp_path], reference=None, format="table", fail_below=None) == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)
+    assert "2.0x faster" in shown.err
+    assert found["status"] == "passed" and found["tables"][0]["rows"][1]["ratio"] == 2.0
+    run_compare([tmp_path], reference=None, format="markdown", fail_below=None)
+    *text, last = capsys.readouterr().out.splitlines()
+    assert text[4].startswith("| executor | features |") and json.loads(last) == found
+
+
+@pytest.mark.parametrize(("least", "code"), [(1.9, 0), (2.1, 1)])
+def test_fail_below_sets_the_exit_code(make_result, write, tmp_path, capsys, least, code):
+    write(make_result("official", [1.0] * 3), make_result("vllm", [0.5] * 3))
+    assert run_compare([tmp_path], reference=None, format="json", fail_below=least) == code
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["status"] == ("failed" if code else "passed")
+    assert ("is below 2.1" in shown.err) == bool(code)
+
+
+def test_fail_below_does_not_pass_on_what_it_could_not_compare(make_result, write, tmp_path, capsys):
+    write(make_result("official", [1.0] * 3))
+    assert run_compare([tmp_path], reference=None, format="json", fail_below=1.0) == 1
+    write(make_result("eager", [0.1] * 3), make_result("vllm", [0.1] * 3, status="incorrect"))
+    assert run_compare([tmp_path], reference=None, format="json", fail_below=1.0) == 1
+    assert "refused" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("least", [0.0, -1.0, float("nan")])
+def test_a_threshold_that_cannot_be_one_is_refused(least):
+    with pytest.raises(UsageError, match="--fail-below"):
+        run_compare([], reference=None, format="json", fail_below=least)
+
+
+def test_a_folder_without_results_says_how_to_make_some(tmp_path):
+    with pytest.raises(UsageError, match=r"no result files; make some with `python -m bench run`"):
+        run_compare([tmp_path], reference=None, format="table", fail_below=None)
