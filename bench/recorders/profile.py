@@ -10,7 +10,6 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,14 +29,15 @@ class Profile:
     """Profiled steps of one pass: their trace, and the wall clock of each as it ran.
 
     wall_s     seconds of each profiled step on the wall clock, warm-up apart
-    timeline   the trace, read once
+    timeline   the trace, once `run` is over
     """
+
+    timeline: Timeline
 
     def __init__(self, device: torch.device, trace_path: Path | None = None) -> None:
         self.device = device
         self.trace_path = trace_path
         self.wall_s: list[float] = []
-        self._trace: dict = {}
 
     def run(self, run_step: Callable[[], object], steps: int) -> None:
         """Run one warm-up step and `steps` steps under the profiler, then read the trace (and keep it, gzipped)."""
@@ -48,7 +48,7 @@ class Profile:
         with TemporaryDirectory() as folder:
             path = Path(folder) / "trace.json"
             profiler.export_chrome_trace(str(path))
-            self._trace = json.loads(path.read_bytes())
+            self.timeline = read_trace(json.loads(path.read_bytes()))
             if self.trace_path:
                 self.trace_path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("rb") as plain, gzip.open(self.trace_path, "wb", compresslevel=5) as packed:
@@ -60,7 +60,3 @@ class Profile:
             run_step()
             synchronize(self.device)
         return time.perf_counter() - started
-
-    @cached_property
-    def timeline(self) -> Timeline:
-        return read_trace(self._trace)

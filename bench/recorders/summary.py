@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
+WIDTH = 88
+
 
 def table(findings: Mapping[str, Mapping[str, Any]]) -> Table:
     """Rows: buckets by time with their share and number of pieces, then idle. The caption holds what else was found."""
@@ -16,7 +18,7 @@ def table(findings: Mapping[str, Mapping[str, Any]]) -> Table:
 
     breakdown, launches = findings.get("time_breakdown", {}), findings.get("launches", {})
     pieces = "kernels" if launches.get("kernels") is not None else "operators"
-    shown = Table(title="Core step, profiled", caption="\n".join(_lines(findings)), caption_justify="left")
+    shown = Table(title="Core step, profiled", caption="\n".join(_lines(findings)), caption_justify="left", min_width=WIDTH)
     shown.add_column("bucket")
     for heading in ("ms", "share", pieces):
         shown.add_column(heading, justify="right")
@@ -47,9 +49,11 @@ def _lines(findings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield f"energy {energy['joules_per_step']:.3g} J a step at {energy['average_watts']:.0f} W, {throttle}"
     if counted := findings.get("counters"):
         work = counted["work"]
+        fold = f", {_size(work['fold_bytes_written'])} at a fold" if work["fold_bytes_written"] else ""
         yield (
             f"{work['forwards']} forwards over {work['tokens_scored']} tokens ({work['tokens_real']} real), "
-            f"{counted['flops']['total'] / 1e9:.3g} GFLOP, {_size(work['weight_bytes_written'])} of weights rewritten"
+            f"{counted['flops']['total'] / 1e9:.3g} GFLOP, "
+            f"{_size(work['weight_bytes_written'])} of weights rewritten{fold}"
         )
     if roof := findings.get("roofline"):
         floor = roof["required"]

@@ -105,7 +105,7 @@ def read_trace(trace: dict[str, Any]) -> Timeline:
             allocated.append((event["ts"], event["args"]["Total Allocated"]))
     origin = min((event["ts"] for events in threads.values() for event in events), default=0.0)
     operators: list[Activity] = []
-    launches: dict[int, _Open] = {}
+    launches: dict[int | None, _Open] = {}
     ranges, calls = [], []
     for events in threads.values():
         found, called, marked = _sweep(events, origin, launches)
@@ -126,7 +126,7 @@ def read_trace(trace: dict[str, Any]) -> Timeline:
 
 
 def _sweep(
-    events: list[dict[str, Any]], origin: float, launches: dict[int, _Open]
+    events: list[dict[str, Any]], origin: float, launches: dict[int | None, _Open]
 ) -> tuple[list[Activity], list[tuple[str, float]], list[tuple[str, float, float]]]:
     """Walk the nested events of one thread: its operators with their own time, launch calls, and ranges."""
     operators: list[Activity] = []
@@ -148,8 +148,10 @@ def _sweep(
             ranges.append((name, start, end))
             stack.append(_Open(end, around.names, (*around.ranges, name), None, start))
         elif event["cat"] in HOST_LAUNCHES:
-            calls.append((name, start))
-            launches[event["args"].get("correlation", -1)] = around
+            correlation = event["args"].get("correlation")
+            if correlation is None or correlation not in launches:  # a driver call inside a runtime call shares its number
+                calls.append((name, start))
+                launches[correlation] = around
         else:
             holder = next((o for o in reversed(stack) if o.activity), None)
             parent = holder.activity if holder else None
@@ -166,11 +168,11 @@ def _sweep(
     return operators, calls, ranges
 
 
-def _device_activity(event: dict[str, Any], origin: float, launches: dict[int, _Open]) -> Activity:
+def _device_activity(event: dict[str, Any], origin: float, launches: dict[int | None, _Open]) -> Activity:
     """GPU work, placed under the operators and ranges of the call that launched it (of the graph, for a graph's kernels)."""
     start = event["ts"] - origin
     end = start + event["dur"]
-    by = launches.get(event["args"].get("correlation", -1)) or _Open(end, (), (), None, start)
+    by = launches.get(event["args"].get("correlation")) or _Open(end, (), (), None, start)
     return Activity(DEVICE_KINDS[event["cat"]], (*by.names, event["name"]), by.ranges, start, end, [(start, end)])
 
 

@@ -103,6 +103,11 @@ def test_kernels_of_a_graph_count_as_kernels_but_one_launch():
     }  # fmt: skip
 
 
+def test_a_driver_call_inside_a_runtime_call_is_one_launch():
+    nested = [*STEP, call("cuLaunchKernel", 2.5, 1, dur=0.2)]
+    assert recorder(Launches, nested).collect() == recorder(Launches, STEP).collect()
+
+
 def test_what_ran_outside_the_steps_is_left_out():
     warmup = [mark("zo.warmup", -100, 90), call("cudaLaunchKernel", -50, 90), gpu("late", -40, 10, 90)]
     assert recorder(Launches, warmup + STEP).collect() == recorder(Launches, STEP).collect()
