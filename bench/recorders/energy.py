@@ -7,7 +7,7 @@ Findings:
     steps, seconds            how many steps ran, and for how long in all
     joules_per_step           energy counter, after minus before, per step
     average_watts             the same per second
-    before, after             {"sm_mhz", "memory_mhz", "temperature_c", "throttle": [reasons in force]}
+    before, after             {"sm_mhz", "memory_mhz", "temperature_c", "throttle": [reasons in force]}; null where hidden
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Energy(BaseRecorder):
 
     @classmethod
     def available(cls, device: str) -> str | None:
-        return missing(device)
+        return missing(device, energy=True)
 
     @property
     def steps(self) -> int:

@@ -28,8 +28,8 @@ def open_nvml(device: torch.device) -> Iterator[tuple[Any, Any]]:
         pynvml.nvmlShutdown()
 
 
-def missing(device: str) -> str | None:
-    """Why NVML cannot be asked about the device, or None."""
+def missing(device: str, *, energy: bool = False) -> str | None:
+    """Why NVML (or its energy counter) cannot be asked about the device, or None."""
     if device != "cuda":
         return "NVML reports on NVIDIA GPUs only: use --device cuda on a machine with one"
     import pynvml
@@ -38,23 +38,38 @@ def missing(device: str) -> str | None:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
         return f"NVML does not answer ({error}): install the NVIDIA driver, or mount libnvidia-ml into the container"
-    pynvml.nvmlShutdown()
+    try:
+        if energy:
+            pynvml.nvmlDeviceGetTotalEnergyConsumption(pynvml.nvmlDeviceGetHandleByIndex(0))
+    except pynvml.NVMLError as error:
+        return f"this GPU does not show its energy counter ({error}): Volta or newer has one, outside MIG slices"
+    finally:
+        pynvml.nvmlShutdown()
     return None
 
 
 def conditions(nvml: Any, handle: Any) -> dict[str, Any]:
-    """Clocks in MHz, temperature in degrees Celsius and the reasons that hold the clocks down, at this moment."""
-    reasons = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+    """Clocks in MHz, temperature in degrees Celsius and the reasons that hold the clocks down, at this moment; None where
+    the driver does not say."""
+    reasons = _ask(nvml, nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)
     named = {name[len(THROTTLE) :]: getattr(nvml, name) for name in dir(nvml) if name.startswith(THROTTLE)}
+    held = sorted(name for name, bit in named.items() if name not in HARMLESS and (reasons or 0) & bit)
     return {
-        "sm_mhz": nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
-        "memory_mhz": nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
-        "temperature_c": nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
-        "throttle": sorted(name for name, bit in named.items() if name not in HARMLESS and reasons & bit),
+        "sm_mhz": _ask(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
+        "memory_mhz": _ask(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM),
+        "temperature_c": _ask(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
+        "throttle": None if reasons is None else held,
     }
 
 
 def process_bytes(nvml: Any, handle: Any) -> int | None:
     """GPU memory of this process as the driver counts it: context and graph pools included. None if the driver hides it."""
-    ours = [p for p in nvml.nvmlDeviceGetComputeRunningProcesses(handle) if p.pid == os.getpid()]
-    return ours[0].usedGpuMemory if ours else None
+    processes = _ask(nvml, nvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
+    return next((p.usedGpuMemory for p in processes if p.pid == os.getpid()), None)
+
+
+def _ask(nvml: Any, query: Any, *args: Any) -> Any:
+    try:
+        return query(*args)
+    except nvml.NVMLError:
+        return None

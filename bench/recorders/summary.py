@@ -45,7 +45,8 @@ def _lines(findings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             f"{name.replace('_', ' ')} {_size(size)}" for name, size in parts if size
         )
     if energy := findings.get("energy"):
-        throttle = ", ".join(energy["after"]["throttle"]) or "no throttling"
+        reasons = energy["after"]["throttle"]
+        throttle = ", ".join(reasons) if reasons else "throttling unknown" if reasons is None else "no throttling"
         yield f"energy {energy['joules_per_step']:.3g} J a step at {energy['average_watts']:.0f} W, {throttle}"
     if counted := findings.get("counters"):
         work = counted["work"]

@@ -1,5 +1,6 @@
 """Energy through a scripted NVML: the counter's arithmetic and the names of the throttle reasons, without a GPU."""
 
+import os
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -10,8 +11,10 @@ from bench.recorders import energy, nvml
 
 
 class ScriptedNvml:
-    """300 J are used between two readings, at 1980 and then 1755 MHz, the second time held down by power and heat."""
+    """300 J are used between two readings, at 1980 and then 1755 MHz, the second time held down by power and heat.
+    The temperature is hidden, as in some containers."""
 
+    NVMLError = type("NVMLError", (Exception,), {})
     NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
     nvmlClocksThrottleReasonNone, nvmlClocksThrottleReasonGpuIdle = 0, 1
     nvmlClocksThrottleReasonSwPowerCap, nvmlClocksThrottleReasonHwSlowdown = 4, 8
@@ -26,7 +29,7 @@ class ScriptedNvml:
         return next(self.clocks) if clock == self.NVML_CLOCK_SM else 2619
 
     def nvmlDeviceGetTemperature(self, _, sensor):
-        return 41
+        raise self.NVMLError
 
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, _):
         return next(self.reasons)
@@ -55,9 +58,17 @@ def test_conditions_before_and_after(recorder):
     with recorder:
         pass
     found = recorder.collect()
-    assert found["before"] == {"sm_mhz": 1980, "memory_mhz": 2619, "temperature_c": 41, "throttle": []}
+    assert found["before"] == {"sm_mhz": 1980, "memory_mhz": 2619, "temperature_c": None, "throttle": []}
     assert found["after"]["sm_mhz"] == 1755
     assert found["after"]["throttle"] == ["HwSlowdown", "SwPowerCap"]
+
+
+def test_memory_of_this_process_among_others():
+    ours, theirs = SimpleNamespace(pid=os.getpid(), usedGpuMemory=7), SimpleNamespace(pid=-1, usedGpuMemory=9)
+    scripted = SimpleNamespace(nvmlDeviceGetComputeRunningProcesses=lambda _: [theirs, ours])
+    assert nvml.process_bytes(scripted, "handle") == 7
+    scripted.nvmlDeviceGetComputeRunningProcesses = lambda _: [theirs]
+    assert nvml.process_bytes(scripted, "handle") is None
 
 
 def test_every_name_asked_of_nvml_exists_in_pynvml():
