@@ -16,19 +16,23 @@ def list_all(*, verbose: bool = False) -> int:
     """Tables on stderr, the same as one JSON object on stdout. `verbose` loads each task to show the lengths of its examples."""
     from workloads.models import MODELS
 
-    console = Console(stderr=True)
-    table = Table("executor", *WORKLOADS, "batching", "kv", "lora", "loop", "dtype on cpu", "dtype on cuda", title="Executors")
-    for name in EXECUTORS:
-        c = CAPABILITIES[name]
-        cells = [_cell(name, workload) for workload in WORKLOADS]
-        table.add_row(name, *cells, *map(", ".join, (c.batching, c.kv, c.lora, c.loop, c.dtypes["cpu"], c.dtypes["cuda"])))
+    console = Console(stderr=True, highlight=False)
+    table = Table("", *EXECUTORS, title="Executors, and what moves under each workload (how probes reach the weights)")
+    for workload in WORKLOADS:
+        table.add_row(workload, *(_cell(name, workload) for name in EXECUTORS), end_section=workload == list(WORKLOADS)[-1])
+    for field in ("batching", "kv", "lora", "loop", "directions"):
+        table.add_row(f"--{field}", *(", ".join(getattr(CAPABILITIES[name], field)) for name in EXECUTORS))
+    for device in ("cpu", "cuda"):
+        table.add_row(f"--dtype on {device}", *(", ".join(CAPABILITIES[name].dtypes[device]) for name in EXECUTORS))
+    table.add_row("largest --rank", *(str(CAPABILITIES[name].max_rank or "any") for name in EXECUTORS))
     console.print(table)
-    console.print("workloads: scope (what moves) and how a probe reaches the weights\n", highlight=False)
-    models = Table("model", "what", title="Models (besides any hub id or local path of a causal LM that vLLM serves with LoRA)")
+    models = Table("model", "layers", "hidden", "heads", "weights", title="Models")
     for name, info in MODELS.items():
-        models.add_row(name, getattr(info, "note", "") or str(info))
+        sizes = map(str, (info.layers, info.hidden, info.heads)) if info.hub_id else ("", "", "")
+        models.add_row(name, *sizes, info.hub_id or "built here on first use")
     console.print(models)
-    console.print(f"tasks: {', '.join(TASKS)}\nrecorders: {', '.join(RECORDERS)}", highlight=False)
+    console.print("any hub id or local path of a causal LM that vLLM serves with LoRA is a model too")
+    console.print(f"tasks: {', '.join(TASKS)}\nrecorders: {', '.join(RECORDERS)}")
     found: dict[str, Any] = {
         "workloads": list(WORKLOADS),
         "executors": {name: _supports(name) for name in EXECUTORS},

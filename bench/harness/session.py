@@ -68,10 +68,12 @@ def run_session(job: Job, emit: Emit) -> None:
             emit({"event": "warning", "text": warning})
         if check.passed:
             Training(spec, job, inputs, executor, workload, emit).run(first, stream)
-        emit({"event": "details", **executor.details()})
+        torch = sys.modules.get("torch")
+        threads = {"threads": torch.get_num_threads()} if torch else {}
+        emit({"event": "details", **threads, **executor.details()})
+        emit({"event": "done"})
     finally:
         executor.close()
-    emit({"event": "done"})
 
 
 def batches(spec: RunSpec, inputs: Inputs) -> Any:
@@ -100,25 +102,28 @@ class Training:
         self.stage("warmup")
         for step in run_steps(self.executor, self.workload, range(spec.warmup), feed, clock):
             self.report(step)
-        clock.synchronize()
-        self.stage("timed")
         timed: list[float] = []
-        clocks = []
-        for start in range(spec.warmup, total, spec.eval_every or total):
-            stop = min(start + (spec.eval_every or total), total)
+        clocks, wall_s, start = [], 0.0, spec.warmup
+        for stop in (*self.pauses(), total):
+            self.stage("timed")
+            clock.synchronize()
+            began = time.perf_counter()
             for step in run_steps(self.executor, self.workload, range(start, stop), feed, clock):
                 timed.append(step.step_s)
                 self.report(step)
-                if self.spec.device == "cuda" and len(timed) in (1, spec.steps):
+                if spec.device == "cuda" and len(timed) in (1, spec.steps):
                     clocks.append(gpu_clocks())
-            if stop < total:
-                self.evaluate(stop, "dev")
-                self.stage("timed")
-        if clocks:
-            self.emit({"event": "details", "clocks": clocks})
-        self.evaluate(total, "eval")
+            clock.synchronize()
+            wall_s, start = wall_s + time.perf_counter() - began, stop
+            self.evaluate(stop, "eval" if stop == total else "dev")
+        self.emit({"event": "details", "timed_wall_s": wall_s} | ({"clocks": clocks} if clocks else {}))
         if self.job.profile:
             self.profile(first, total, median(timed))
+
+    def pauses(self) -> list[int]:
+        """Steps between timed ones at which the dev split is evaluated."""
+        every, total = self.spec.eval_every, self.spec.warmup + self.spec.steps
+        return [step for step in range(every, total, every) if step > self.spec.warmup] if every else []
 
     def report(self, step: Step) -> None:
         self.emit({"event": "step", "warmup": step.step < self.spec.warmup, **asdict(step)})
