@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterator
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -11,21 +14,25 @@ from rich.table import Table
 from bench.capabilities import ADAPTER, CAPABILITIES
 from bench.registry import EXECUTORS, RECORDERS, TASKS, WORKLOADS
 
+BIN = 5
+
 
 def list_all(*, verbose: bool = False) -> int:
     """Tables on stderr, the same as one JSON object on stdout. `verbose` loads each task to show the lengths of its examples."""
     from workloads.models import MODELS
 
     console = Console(stderr=True, highlight=False)
-    table = Table("", *EXECUTORS, title="Executors, and what moves under each workload (how probes reach the weights)")
+    table = Table("", *EXECUTORS, title="Executors, and the --scope each workload has on them")
     for workload in WORKLOADS:
-        table.add_row(workload, *(_cell(name, workload) for name in EXECUTORS), end_section=workload == list(WORKLOADS)[-1])
+        table.add_row(workload, *(", ".join(CAPABILITIES[name].scopes.get(workload, "-")) for name in EXECUTORS))
+    table.add_section()
     for field in ("batching", "kv", "lora", "loop", "directions"):
         table.add_row(f"--{field}", *(", ".join(getattr(CAPABILITIES[name], field)) for name in EXECUTORS))
     for device in ("cpu", "cuda"):
         table.add_row(f"--dtype on {device}", *(", ".join(CAPABILITIES[name].dtypes[device]) for name in EXECUTORS))
     table.add_row("largest --rank", *(str(CAPABILITIES[name].max_rank or "any") for name in EXECUTORS))
     console.print(table)
+    console.print("mezo's noise is dense and fits in no adapter: --lora dense on every executor")
     models = Table("model", "layers", "hidden", "heads", "weights", title="Models")
     for name, info in MODELS.items():
         sizes = map(str, (info.layers, info.hidden, info.heads)) if info.hub_id else ("", "", "")
@@ -33,6 +40,8 @@ def list_all(*, verbose: bool = False) -> int:
     console.print(models)
     console.print("any hub id or local path of a causal LM that vLLM serves with LoRA is a model too")
     console.print(f"tasks: {', '.join(TASKS)}\nrecorders: {', '.join(RECORDERS)}")
+    if verbose:
+        console.print(*histogram(), sep="\n")
     found: dict[str, Any] = {
         "workloads": list(WORKLOADS),
         "executors": {name: _supports(name) for name in EXECUTORS},
@@ -44,13 +53,23 @@ def list_all(*, verbose: bool = False) -> int:
     return 0
 
 
+def histogram() -> Iterator[str]:
+    """Words per sentence of the sst2 task: what its own source gives here, the hub's data or the generated set."""
+    from workloads.tasks.sst2 import read
+
+    *splits, origin = read(None, 0)
+    yield f"sst2 ({origin}), words in a sentence:"
+    for name, rows in zip(("train", "dev", "eval"), splits, strict=True):
+        words = sorted(len(text.split()) for text, _ in rows)
+        yield f"  {name}: {len(words)} sentences, median {words[len(words) // 2]}, mean {fmean(words):.1f}, most {words[-1]}"
+        counts = Counter(n // BIN for n in words)
+        for start in range(max(counts) + 1):
+            bar = "#" * round(60 * counts[start] / len(words))
+            yield f"    {start * BIN:3}-{start * BIN + BIN - 1:<3} {counts[start]:4} {bar}"
+
+
 def _lora(executor: str, workload: str) -> tuple[str, ...]:
     return CAPABILITIES[executor].lora if workload in ADAPTER else ("dense",)
-
-
-def _cell(executor: str, workload: str) -> str:
-    scopes = CAPABILITIES[executor].scopes.get(workload)
-    return f"{', '.join(scopes)}: {', '.join(_lora(executor, workload))}" if scopes else "-"
 
 
 def _supports(executor: str) -> dict[str, Any]:

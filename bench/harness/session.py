@@ -50,7 +50,10 @@ def run_session(job: Job, emit: Emit) -> None:
     spec = RunSpec.from_json(job.spec)
     emit({"event": "stage", "name": "load"})
     inputs = prepare(spec, job.index)
-    emit({"event": "data", "digest": inputs.task.digest, **inputs.task.summary})
+    summary = dict(inputs.task.summary)
+    for text in summary.pop("warnings", ()):
+        emit({"event": "warning", "text": text})
+    emit({"event": "data", "digest": inputs.task.digest, **summary})
     workload, stream = make_workload(spec), batches(spec, inputs)
     first = next(stream)
     emit({"event": "stage", "name": "check"})
@@ -70,7 +73,10 @@ def run_session(job: Job, emit: Emit) -> None:
             Training(spec, job, inputs, executor, workload, emit).run(first, stream)
         torch = sys.modules.get("torch")
         threads = {"threads": torch.get_num_threads()} if torch else {}
-        emit({"event": "details", **threads, **executor.details()})
+        details = executor.details()
+        for text in details.pop("warnings", ()):
+            emit({"event": "warning", "text": text})
+        emit({"event": "details", **threads, **details})
         emit({"event": "done"})
     finally:
         executor.close()
