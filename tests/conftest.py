@@ -3,11 +3,56 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from bench.api import Example
+from workloads.models import ModelSource
+from workloads.tasks import TaskData
+
+SMALL = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 64, "vocab_size": 320, "max_position_embeddings": 64}
+GATED = {"intermediate_size": 96, "num_key_value_heads": 1, "head_dim": 32, "initializer_range": 0.1}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "opt": {"model_type": "opt", "ffn_dim": 128, "word_embed_proj_dim": 64, "init_std": 0.1, "dropout": 0.0},
+    "llama": {"model_type": "llama", "architectures": ["LlamaForCausalLM"], **GATED},
+    "qwen3": {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "tie_word_embeddings": True, **GATED},
+}
+ARCHITECTURES["opt"]["architectures"] = ["OPTForCausalLM"]
+
+
+@pytest.fixture(scope="session")
+def tiny_source(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ModelSource]:
+    """A two-layer model of an architecture with seeded random weights: tiny_source("opt" | "llama" | "qwen3")."""
+
+    def make(architecture: str) -> ModelSource:
+        folder = tmp_path_factory.mktemp(architecture)
+        (folder / "config.json").write_text(json.dumps(SMALL | ARCHITECTURES[architecture]))
+        return ModelSource(f"tiny-{architecture}", str(folder), "random")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_task() -> TaskData:
+    """Eight ragged prompts of random ids with two one-token options."""
+    draw = random.Random(0)
+    examples = tuple(
+        Example((0, *(draw.randrange(10, 300) for _ in range(draw.randrange(3, 30)))), ((7,), (9,)), draw.randrange(2))
+        for _ in range(8)
+    )
+    return TaskData(examples, (), examples, "test", 1, 31, True, {})
+
+
+@pytest.fixture(scope="session")
+def opt_tiny() -> ModelSource:
+    """The built-in model, pre-trained once per cache."""
+    from workloads.models import resolve_model
+
+    return resolve_model("opt-tiny", "auto")
 
 
 @pytest.fixture

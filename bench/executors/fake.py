@@ -172,4 +172,4 @@ def inputs(spec: RunSpec, session: int) -> Inputs:
     def reference(batch: Batch, probes: Sequence[Probe], dtype: str) -> Any:
         return np.array([script.loss(probe) for probe in probes], dtype=np.float32)
 
-    return Inputs(source, task, reference, clock)
+    return Inputs(source, task, reference, clock, profiled=False)

@@ -151,9 +151,7 @@ def silu_and_mul(out: torch.Tensor, x: torch.Tensor) -> None:
     torch.mul(F.silu(gate), up, out=out)
 
 
-@operator(
-    "rotary_embedding(Tensor positions, Tensor(a!) query, Tensor(b!)? key, int head, Tensor cos_sin, bool neox) -> ()"
-)
+@operator("rotary_embedding(Tensor positions, Tensor(a!) query, Tensor(b!)? key, int head, Tensor cos_sin, bool neox) -> ()")
 def rotary_embedding(
     positions: torch.Tensor, query: torch.Tensor, key: torch.Tensor | None, head: int, cos_sin: torch.Tensor, neox: bool
 ) -> None:

@@ -60,7 +60,12 @@ class Resident:
         if self.dense is not None:
             return self._score_dense(batch, probes)
         self.prepare(probes)
-        used = self.adapters[: len(probes)]
+        return self.score_prepared(batch, len(probes))
+
+    @torch.inference_mode()
+    def score_prepared(self, batch: Batch, probes: int) -> torch.Tensor:
+        """Losses of the states that stand in the first slots."""
+        used = self.adapters[:probes]
         with phase("score"):
             groups = [used] if self.batching == "paired" else [[adapter] for adapter in used]
             return torch.cat([self._losses(batch, group) for group in groups])

@@ -33,6 +33,9 @@ class ZoWorker:
     def zo_score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         return self.zo.score(batch, probes)
 
+    def zo_score_prepared(self, batch: Batch, probes: int) -> torch.Tensor:
+        return self.zo.score_prepared(batch, probes)
+
     def zo_run_steps(self, workload: Workload, step: int, batches: Sequence[Batch]) -> torch.Tensor:
         return self.zo.run_steps(workload, step, batches)
 

@@ -1,0 +1,113 @@
+"""One engine, every feature: the losses agree, and the resident loop really runs the modules vLLM built."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from test_vllm_cells import spec_of
+
+from bench.executors.vllm.executor import VllmExecutor
+from workloads.make import make_workload
+from workloads.models import ModelSource
+from workloads.reference import reference_losses
+from workloads.tasks import TaskData
+
+POINTS = [
+    (loop, batching, kv, lora)
+    for loop in ("resident", "requests")
+    for batching in ("sequential", "paired")
+    for kv in ("recompute", "shared")
+    for lora in ("dense", "unfused", "fused")
+    if not (lora == "dense" and batching == "paired")
+]
+SPEC = spec_of("lozo", kv="recompute", eps=1e-2)
+
+
+@pytest.fixture(scope="module")
+def source(tiny_source: Callable[[str], ModelSource]) -> ModelSource:
+    return tiny_source("opt")
+
+
+@pytest.fixture(scope="module")
+def executor(source: ModelSource, tiny_task: TaskData) -> Iterator[VllmExecutor]:
+    """Loaded for the largest point, with some updates pending in the accumulated state."""
+    loaded = VllmExecutor()
+    loaded.load(SPEC, source, tiny_task)
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture(scope="module")
+def truth(source: ModelSource, tiny_task: TaskData) -> torch.Tensor:
+    return reference_losses(source, SPEC, tiny_task.train, make_workload(SPEC).plan(0))
+
+
+def use(executor: VllmExecutor, loop: str, batching: str, kv: str, lora: str) -> None:
+    executor.spec = replace(executor.spec, loop=loop)
+    executor.switch(batching=batching, kv=kv, lora=lora)
+
+
+@pytest.mark.parametrize("point", POINTS, ids="-".join)
+def test_every_point_computes_the_same_losses(
+    executor: VllmExecutor, truth: torch.Tensor, tiny_task: TaskData, point: tuple[str, str, str, str]
+) -> None:
+    use(executor, *point)
+    losses = executor.score(tiny_task.train, make_workload(SPEC).plan(0))
+    assert (truth[0] - truth[1]).abs() > 1e-3  # the two states differ, so agreement means something
+    assert torch.allclose(losses, truth, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("lora", ["fused", "dense"])
+def test_evaluation_agrees_between_the_loops(executor: VllmExecutor, tiny_task: TaskData, lora: str) -> None:
+    found = []
+    for loop in ("resident", "requests"):
+        use(executor, loop, "sequential", "shared", lora)
+        found.append(executor.evaluate(tiny_task.eval))
+    assert torch.allclose(found[0], found[1], rtol=0, atol=2e-5)
+
+
+def test_a_resident_step_runs_the_modules_that_vllm_built(executor: VllmExecutor, tiny_task: TaskData) -> None:
+    use(executor, "resident", "paired", "shared", "fused")
+    runner = executor._llm.llm_engine.model_executor.driver_worker.worker.model_runner
+    calls: Counter[str] = Counter()
+
+    def count(kind: str) -> Callable[..., None]:
+        return lambda *_: calls.update([kind])
+
+    kinds = {"BaseLinearLayerWithLoRA": "lora", "Attention": "attention", "OPTForCausalLM": "model"}
+    hooks = [
+        module.register_forward_hook(count(kind))
+        for module in runner.model.modules()
+        for base, kind in kinds.items()
+        if base in {parent.__name__ for parent in type(module).__mro__}
+    ]
+    executor.score(tiny_task.train, make_workload(SPEC).plan(0))
+    for hook in hooks:
+        hook.remove()
+    assert calls == {"model": 1, "attention": 2, "lora": 8}  # one forward; per layer one attention, four adapted linears
+
+
+def test_detaching_the_slots_changes_the_losses(executor: VllmExecutor, truth: torch.Tensor, tiny_task: TaskData) -> None:
+    use(executor, "resident", "paired", "shared", "fused")
+    manager = executor._llm.llm_engine.model_executor.driver_worker.worker.model_runner.lora_manager._adapter_manager
+    executor._rpc("zo_prepare", make_workload(SPEC).plan(0))
+    for module in manager.modules.values():
+        for b in module.lora_b_stacked:
+            b.zero_()
+    losses = executor._rpc("zo_score_prepared", tiny_task.train, 2)
+    assert losses[0] == pytest.approx(losses[1].item(), abs=1e-6)
+    assert (losses - truth).abs().max() > 1e-4
+
+
+def test_facts_and_memory(executor: VllmExecutor) -> None:
+    use(executor, "resident", "paired", "shared", "fused")
+    assert executor.details()["model_runner"].endswith("CPUModelRunner")
+    parts = executor.memory_parts()
+    assert parts["adapter_slots"] == 2 * 8 * 4 * 2 * (
+        4 * (64 + 64) + 2 * (64 + 128)
+    )  # slots x rank x bytes x layers x (in + out)
+    assert parts["kv_pool"] > 0 and parts["weights"] > 0
