@@ -1,6 +1,7 @@
-"""What the losses of a probe plan should be: a plain Hugging Face model, weights written out, nothing clever.
+"""What the losses of a probe plan should be: a plain Hugging Face model, its weights written out, one row at a time.
 
-The yardstick of the correctness gate and of the tests; it shares no scoring code with any executor.
+The yardstick of the correctness gate and of the tests. It shares no scoring code with any executor: no padding, no
+batching, no adapters, the loss spelled out.
 """
 
 from __future__ import annotations
@@ -19,37 +20,41 @@ from workloads.weights import layout, load_model
 
 @torch.inference_mode()
 def reference_losses(
-    source: ModelSource,
-    spec: RunSpec,
-    batch: Batch,
-    probes: Sequence[Probe],
-    dtype: torch.dtype | None = None,
+    source: ModelSource, spec: RunSpec, batch: Batch, probes: Sequence[Probe], *, arithmetic: torch.dtype | None = None
 ) -> torch.Tensor:
-    """Losses [n_probes], float32 on the CPU. Weights and directions are the spec's; `dtype`: another one for the arithmetic."""
-    drawn_in: torch.dtype = getattr(torch, spec.dtype)
-    device = spec.device
-    model = load_model(source, drawn_in, device).to(dtype or drawn_in)
-    weights = {name: model.get_parameter(name) for name in layout(model, spec.scope)}
-    start = {name: weight.clone() for name, weight in weights.items()}
+    """Losses [n_probes], float32 (float64 for that arithmetic), on the CPU; computed on the device of the spec.
+
+    Weights and directions are drawn in the spec's dtype; the forward runs in it too unless `arithmetic` names a wider one.
+    """
+    dtype = getattr(torch, spec.dtype)
+    model = load_model(source, dtype, spec.device).to(arithmetic or dtype)
+    names = layout(model, spec.scope)
+    weights = {name: model.get_parameter(name) for name in names}
+
+    def move(probe: Probe, sign: int) -> None:
+        drawn = draw(probe.direction, names, spec.device, dtype)
+        for name, weight in weights.items():
+            weight.add_(drawn.delta(name), alpha=sign * probe.shift)
+
     losses = []
     for probe in probes:
-        drawn = draw(probe.direction, {name: tuple(w.shape) for name, w in weights.items()}, device, drawn_in)
-        for name, weight in weights.items():
-            weight.copy_(start[name].float() + probe.shift * drawn.delta(name))
+        move(probe, 1)
         losses.append(_loss(model, batch))
+        move(probe, -1)
     return torch.stack(losses).cpu()
 
 
 def _loss(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Mean over the examples of the cross-entropy over the options' mean log-probs, one full row per option, float32."""
-    total = torch.zeros((), dtype=torch.float64)
+    """Mean over the examples of the cross-entropy over the options, whose score is the mean log-prob of their tokens."""
+    total = []
     for example in batch:
-        scores = torch.stack([_option_logprob(model, example.prompt, option) for option in example.options])
-        total += -scores.double().log_softmax(0)[example.label].cpu()
-    return (total / len(batch)).float()
+        scores = torch.stack([_mean_logprob(model, example.prompt, option) for option in example.options])
+        total.append(scores.logsumexp(0) - scores[example.label])
+    return torch.stack(total).mean()
 
 
-def _option_logprob(model: nn.Module, prompt: tuple[int, ...], option: tuple[int, ...]) -> torch.Tensor:
-    ids = torch.tensor([prompt + option], device=model.device)
-    logprobs = model(input_ids=ids).logits[0].float().log_softmax(-1)
-    return torch.stack([logprobs[len(prompt) - 1 + j, token] for j, token in enumerate(option)]).mean()
+def _mean_logprob(model: nn.Module, prompt: tuple[int, ...], option: tuple[int, ...]) -> torch.Tensor:
+    logits = model(torch.tensor([prompt + option], device=next(model.parameters()).device)).logits[0]
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    predicted = wide[len(prompt) - 1 : -1].log_softmax(-1)
+    return torch.stack([row[token] for row, token in zip(predicted, option, strict=True)]).mean()
