@@ -13,21 +13,21 @@ from torch.profiler import record_function
 
 from bench.api import Batch, Direction, Probe, Update, Workload, phase
 from bench.config import RunSpec
-from bench.executors.vllm.dense import DenseStates
 from bench.executors.vllm.forward import Forward
 from bench.executors.vllm.rows import full_rows, one_token, shared_rows
 from bench.executors.vllm.scoring import losses_of, option_logprobs
 from bench.executors.vllm.slots import AdapterSlots
 from bench.executors.vllm.views import lora_slices, parameter_views
+from workloads.dense import DenseStates
 from workloads.directions import Drawn, Layout, draw
 from workloads.state import AccumulatedState
 
 
 class Resident:
-    """Built once per loaded engine. adapters: vLLM's adapter ids, one per slot; empty for dense workloads."""
+    """Built once per loaded engine. adapters: vLLM's adapter ids, one for each probe; empty for dense workloads."""
 
     def __init__(self, runner: Any, spec: RunSpec, full: Layout, layout: Layout, adapters: list[int]) -> None:
-        self.runner, self.spec, self.layout, self.adapters = runner, spec, layout, adapters
+        self.runner, self.spec, self.layout = runner, spec, layout
         views = parameter_views(runner.model, full)
         self.weights = {name: views[name] for name in layout}
         self.device: torch.device = runner.device
@@ -36,6 +36,7 @@ class Resident:
         self.state = AccumulatedState(layout, self.device, self.dtype)
         self.dense: DenseStates | None = None
         self.slots: AdapterSlots | None = None
+        self.slot_of: list[int] = []
         self._drawn: dict[Direction, Drawn] = {}
         if adapters:
             manager = runner.lora_manager._adapter_manager
@@ -65,9 +66,9 @@ class Resident:
     @torch.inference_mode()
     def score_prepared(self, batch: Batch, probes: int) -> torch.Tensor:
         """Losses of the states that stand in the first slots."""
-        used = self.adapters[:probes]
+        used = self.slot_of[:probes]
         with phase("score"):
-            groups = [used] if self.batching == "paired" else [[adapter] for adapter in used]
+            groups = [used] if self.batching == "paired" else [[slot] for slot in used]
             return torch.cat([self._losses(batch, group) for group in groups])
 
     @torch.inference_mode()
@@ -82,18 +83,17 @@ class Resident:
                     self.slots.write(slot, drawn, probe.shift, held)
 
     @torch.inference_mode()
-    def prepare_current(self) -> list[int]:
-        """Bring one slot, or the weights, to the current state without a probe; the adapters to score it with."""
+    def prepare_current(self) -> bool:
+        """Bring the first slot, or else the weights, to the current state without a probe; whether the slot is to be used."""
         if self.slots is None or self.dense is not None:
             self._write_dense(None)
-            return [0]
+            return False
         kept = {epoch for epoch, pending in self.state.pending.items() if pending.last.kind == "lowrank"}
         self._fold(kept)
-        if not kept:
-            return [0]
-        (epoch,) = kept
-        self.slots.write(self.slot_of[0], self._draw(self.state.pending[epoch].last), 0.0, self.state.factor(epoch))
-        return self.adapters[:1]
+        for epoch in kept:  # at most one: low-rank directions share V until everything is folded
+            drawn = self._draw(self.state.pending[epoch].last)
+            self.slots.write(self.slot_of[0], drawn, 0.0, self.state.factor(epoch))
+        return bool(kept)
 
     @torch.inference_mode()
     def write_dense(self, probe: Probe | None) -> None:
@@ -127,9 +127,9 @@ class Resident:
     @torch.inference_mode()
     def evaluate(self, examples: Batch, chunk: int) -> torch.Tensor:
         """Mean log-prob of each option [n_examples, n_options], float32 on the CPU, at the current state."""
-        adapters = self.prepare_current()
+        slots = self.slot_of[:1] if self.prepare_current() else [-1]
         parts = [
-            option_logprobs(self.forward, full_rows(examples[i : i + chunk], 1), adapters, self.runner.model)
+            option_logprobs(self.forward, full_rows(examples[i : i + chunk], 1), slots, self.runner.model)
             for i in range(0, len(examples), chunk)
         ]
         if self.dense is not None:
@@ -159,10 +159,10 @@ class Resident:
             "accumulated_state": self.state.nbytes(),
         }
 
-    def _losses(self, batch: Batch, adapters: list[int]) -> torch.Tensor:
+    def _losses(self, batch: Batch, slots: list[int]) -> torch.Tensor:
         make = shared_rows if self.kv == "shared" and one_token(batch) else full_rows
         labels = self.forward.to_device_labels(batch)
-        return losses_of(self.forward, make(batch, len(adapters)), adapters, labels, self.runner.model)
+        return losses_of(self.forward, make(batch, len(slots)), slots, labels, self.runner.model)
 
     def _score_dense(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         self._fold({probe.direction.epoch for probe in probes})
@@ -170,7 +170,7 @@ class Resident:
         for probe in probes:
             self.write_dense(probe)
             with phase("score"):
-                losses.append(self._losses(batch, [0]))
+                losses.append(self._losses(batch, [-1]))
         assert self.dense is not None
         with phase("perturb"):
             self.dense.restore()
