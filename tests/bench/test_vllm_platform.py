@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from bench.executors.vllm.cpu import PLATFORM, select
 from bench.executors.vllm.lora import segments_of
+from bench.executors.vllm.lora_meta import fill
 
 
 def broken() -> str | None:
@@ -68,3 +70,18 @@ def test_attention_over_paged_rows(counts: str) -> None:
             for head in range(heads):
                 weights = (keys[: position + 1, head] @ q[at, head].double() * 0.5).softmax(0)
                 assert torch.allclose(out[at, head].double(), weights @ values[: position + 1, head], atol=1e-6)
+
+
+@pytest.mark.parametrize("slots", [[1] * 5 + [0] * 3, [0, 0, -1, 1, 1], [-1] * 4])
+@pytest.mark.parametrize("captured", [[], [1, 2, 4]])
+def test_lora_metadata_is_what_vllm_computes_on_the_device(slots: list[int], captured: list[int]) -> None:
+    from vllm.lora.ops.triton_ops.lora_kernel_metadata import LoRAKernelMeta
+
+    theirs, ours = (LoRAKernelMeta.make(2, 16, "cpu", captured) for _ in range(2))
+    theirs.prepare_tensors(torch.tensor(slots, dtype=torch.int32))
+    fill(ours, np.array(slots, dtype=np.int32), torch.from_numpy)
+    assert bool(ours.no_lora_flag_cpu) == bool(theirs.no_lora_flag_cpu)
+    assert int(ours.num_active_loras_cpu) == int(theirs.num_active_loras_cpu)
+    if not bool(theirs.no_lora_flag_cpu):
+        for a, b in zip(ours.meta_args(len(slots), True), theirs.meta_args(len(slots), True), strict=True):
+            assert torch.equal(a, b)

@@ -95,9 +95,8 @@ class VllmExecutor:
     def evaluate(self, examples: Batch) -> torch.Tensor:
         if self.spec.loop == "resident":
             return self._rpc("zo_evaluate", examples, self._chunk)
-        adapters = self._rpc("zo_prepare_current")
-        by_id = {request.lora_int_id: request for request in self._requests}
-        scores = self._request_logprobs(examples, [by_id.get(adapters[0])])[0]
+        adapter = self._requests[0] if self._rpc("zo_prepare_current") else None
+        scores = self._request_logprobs(examples, [adapter])[0]
         if self.spec.lora == "dense":
             self._rpc("zo_write_dense", None)
         return scores

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from vllm.forward_context import set_forward_context
-from vllm.lora.layers import LoRAMapping
 
 from bench.api import Batch
-from bench.executors.vllm.lora import UnfusedLora
+from bench.executors.vllm import lora_meta
+from bench.executors.vllm.lora import SegmentedLora, UnfusedLora, segments_of
 from bench.executors.vllm.rows import Rows
 
 
@@ -43,8 +43,8 @@ class Forward:
             module.set_mapping(wrapper)
         manager._last_mapping = None
 
-    def hidden(self, rows: Rows, adapters: list[int]) -> torch.Tensor:
-        """Final hidden states [tokens, hidden] of every row. adapters: one id per probe of the rows, 0 for none."""
+    def hidden(self, rows: Rows, slots: list[int]) -> torch.Tensor:
+        """Final hidden states [tokens, hidden] of every row. slots: the adapter slot of each probe of the rows, -1 for none."""
         runner, n, total = self.runner, len(rows.lengths), len(rows.tokens)
         longest = int(rows.lengths.max())
         mode, descriptor, *_ = runner._determine_batch_execution_and_padding(
@@ -53,23 +53,21 @@ class Forward:
             num_scheduled_tokens_np=rows.lengths,
             max_num_scheduled_tokens=longest,
             use_cascade_attn=False,
-            force_has_lora=any(adapters),
-            force_num_active_loras=len(set(adapters) - {0}),
+            force_has_lora=max(slots) >= 0,
+            force_num_active_loras=len(set(slots) - {-1}),
         )
         padded = descriptor.num_tokens
-        slot_mapping = self._fill(rows, n, total)
+        kv_slots = self._fill(rows, n, total)
         by_group, by_layer = runner._get_slot_mappings(
             num_tokens_padded=padded, num_reqs_padded=n, num_tokens_unpadded=total, ubatch_slices=None
         )
         for mapping in by_group.values():
-            mapping[:total].copy_(slot_mapping)
+            mapping[:total].copy_(kv_slots)
         metadata, _ = runner._build_attention_metadata(
             num_tokens=total, num_reqs=n, max_query_len=longest, slot_mappings=by_group
         )
-        of_row = np.array(adapters, dtype=np.int32)[rows.states]
-        mapping = LoRAMapping(tuple(np.repeat(of_row, rows.lengths).tolist()), tuple(of_row.tolist()), is_prefill=True)
         if self._manager is not None:
-            self._manager.set_adapter_mapping(mapping)
+            self._map_tokens(np.repeat(np.array(slots, dtype=np.int32)[rows.states], rows.lengths))
         with set_forward_context(
             metadata,
             runner.vllm_config,
@@ -86,6 +84,14 @@ class Forward:
                 inputs_embeds=None,
             )
         return out[:total]
+
+    def _map_tokens(self, slots: np.ndarray) -> None:
+        wrapper = next(iter(self._manager.punica_wrapper_mapping.values()))
+        if isinstance(wrapper, SegmentedLora):
+            wrapper.segments = segments_of(slots.tolist())
+        else:
+            lora_meta.fill(wrapper.token_mapping_meta, slots, self.to_device)
+        self._manager._last_mapping = None  # what vLLM remembers having set for its own requests no longer holds
 
     def _fill(self, rows: Rows, n: int, total: int) -> torch.Tensor:
         """Copy a batch's layout into the runner's buffers with one transfer; returns the KV slot of every token."""

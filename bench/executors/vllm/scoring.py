@@ -12,19 +12,19 @@ from bench.executors.vllm.rows import Rows
 from workloads.tasks.loss import classification_loss
 
 
-def losses_of(forward: Forward, rows: Rows, adapters: list[int], labels: torch.Tensor, model: Any) -> torch.Tensor:
+def losses_of(forward: Forward, rows: Rows, slots: list[int], labels: torch.Tensor, model: Any) -> torch.Tensor:
     """One loss per probe of the rows [n_probes], float32, on the device. labels: right option of each example."""
-    scores = option_logprobs(forward, rows, adapters, model)
+    scores = option_logprobs(forward, rows, slots, model)
     return torch.stack([classification_loss(score, labels) for score in scores])
 
 
-def option_logprobs(forward: Forward, rows: Rows, adapters: list[int], model: Any) -> torch.Tensor:
+def option_logprobs(forward: Forward, rows: Rows, slots: list[int], model: Any) -> torch.Tensor:
     """Mean log-prob of each option [n_probes, n_examples, n_options], float32.
 
     For shared rows the normaliser over the vocabulary is left out: it is the same for all options of a prompt and
     cancels in the loss.
     """
-    hidden = forward.hidden(rows, adapters)
+    hidden = forward.hidden(rows, slots)
     with record_function("zo.op.head_logits"):
         chosen = hidden[forward.to_device(rows.wanted).long()]
         shape = (rows.probes, rows.examples, rows.options)

@@ -45,7 +45,7 @@ class ZoWorker:
     def zo_write_dense(self, probe: Probe | None) -> None:
         self.zo.write_dense(probe)
 
-    def zo_prepare_current(self) -> list[int]:
+    def zo_prepare_current(self) -> bool:
         return self.zo.prepare_current()
 
     def zo_apply(self, update: Update) -> None:
