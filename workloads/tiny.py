@@ -24,7 +24,7 @@ from workloads.tasks import generated
 VERSION = 1
 VOCABULARY = 684
 CORPUS, STEPS, BATCH, RATE = 12000, 500, 32, 3e-3
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 128,
     "word_embed_proj_dim": 128,

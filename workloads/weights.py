@@ -37,7 +37,8 @@ def load_model(source: ModelSource, dtype: torch.dtype, device: torch.device | s
 
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention, "trust_remote_code": source.trust_remote_code}
     if source.weights == "pretrained":
-        model = AutoModelForCausalLM.from_pretrained(source.path, local_files_only=True, **options).to(device)
+        model: Any = AutoModelForCausalLM.from_pretrained(source.path, local_files_only=True, **options)
+        model.to(device)
     else:
         # Built on the device with initialisation skipped, then filled tensor by tensor: one copy of the model.
         from transformers.initialization import no_init_weights
@@ -55,7 +56,7 @@ def load_model(source: ModelSource, dtype: torch.dtype, device: torch.device | s
 def seeded_weights(source: ModelSource, dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[str, torch.Tensor]]:
     """(checkpoint name, tensor) of every parameter: matrices normal at the configuration's init scale, norms 1, biases 0."""
     config = _config(source)
-    scale = getattr(config, "init_std", None) or getattr(config, "initializer_range", 0.02)
+    scale = float(getattr(config, "init_std", None) or getattr(config, "initializer_range", 0.02))
     for name, shape in layout(source, "full").items():
         if len(shape) > 1:
             yield name, (gaussian(shape, device, "weight", SEED, name) * scale).to(dtype)

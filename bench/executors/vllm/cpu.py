@@ -14,7 +14,9 @@ PLATFORM = "bench.executors.vllm.cpu_platform.ReferenceCpuPlatform"
 def select(builtin: Mapping[str, Callable[[], str | None]] | None = None) -> str | None:
     """The platform class to use, or None to leave the choice to vLLM."""
     if builtin is None:
-        from vllm.platforms import builtin_platform_plugins as builtin
+        from vllm.platforms import builtin_platform_plugins
+
+        builtin = builtin_platform_plugins
     if any(_present(plugin) for plugin in builtin.values()):
         return None
     from bench.executors.vllm import cpu_operators  # noqa: F401 - importing it registers the operators

@@ -49,7 +49,7 @@ def start(spec: RunSpec, source: ModelSource, *, slots: int, rank: int, rows: in
     prepare_environment(spec.device)
     from vllm import LLM
 
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"dtype": spec.dtype}
     if slots:
         settings |= dict(enable_lora=True, max_loras=slots, max_lora_rank=slot_rank(rank), lora_target_modules=modules)
     if source.weights == "random":
@@ -62,7 +62,6 @@ def start(spec: RunSpec, source: ModelSource, *, slots: int, rank: int, rows: in
     return LLM(
         source.path,
         skip_tokenizer_init=True,
-        dtype=spec.dtype,
         seed=spec.seed,
         max_model_len=length,
         max_num_seqs=rows,

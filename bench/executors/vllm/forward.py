@@ -26,7 +26,7 @@ class Forward:
         self.device: torch.device = runner.device
         self.block = int(runner.input_batch.block_table[0].block_size)
         self.compiled = True
-        self._manager = runner.lora_manager._adapter_manager if runner.lora_config else None
+        self._manager: Any = runner.lora_manager._adapter_manager if runner.lora_config else None
         self._fused = self._manager.punica_wrapper_mapping if self._manager else {}
 
     def use_lora(self, form: str) -> None:

@@ -32,4 +32,6 @@ class SeededLoader(BaseModelLoader):
     def load_weights(self, model: nn.Module, model_config: ModelConfig) -> None:
         source = ModelSource(**self.load_config.model_loader_extra_config)
         device: torch.device = next(model.parameters()).device
-        model.load_weights(seeded_weights(source, model_config.dtype, device))  # type: ignore[operator]
+        dtype: Any = model_config.dtype
+        load: Any = model.load_weights
+        load(seeded_weights(source, dtype, device))
