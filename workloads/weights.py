@@ -56,10 +56,10 @@ def load_model(source: ModelSource, dtype: torch.dtype, device: torch.device | s
 def seeded_weights(source: ModelSource, dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[str, torch.Tensor]]:
     """(checkpoint name, tensor) of every parameter: matrices normal at the configuration's init scale, norms 1, biases 0."""
     config = _config(source)
-    scale = float(getattr(config, "init_std", None) or getattr(config, "initializer_range", 0.02))
+    std: Any = getattr(config, "init_std", None) or getattr(config, "initializer_range", 0.02)
     for name, shape in layout(source, "full").items():
         if len(shape) > 1:
-            yield name, (gaussian(shape, device, "weight", SEED, name) * scale).to(dtype)
+            yield name, (gaussian(shape, device, "weight", SEED, name) * std).to(dtype)
         else:
             yield name, torch.full(shape, 0.0 if name.endswith("bias") else 1.0, dtype=dtype, device=device)
 

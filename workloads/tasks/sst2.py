@@ -5,6 +5,7 @@ Sentences come from `--data`, from the hub, or, where neither is to be had, from
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -92,6 +93,7 @@ def _table(path: Path) -> list[dict[str, Any]]:
     from datasets import Dataset
     from datasets.exceptions import DatasetGenerationError
 
+    logging.getLogger("datasets").setLevel(logging.CRITICAL)  # what it would print is in the error we raise
     with tempfile.TemporaryDirectory() as cache:
         options: dict[str, Any] = {"keep_in_memory": True, "cache_dir": cache}
         try:
@@ -112,7 +114,7 @@ def _rows(records: Iterable[dict[str, Any]], where: str) -> Rows:
     for number, record in enumerate(records, start=1):
         missing = [column for column in ("sentence", "label") if column not in record]
         if missing:
-            raise UsageError(f"--data {where}: no column {missing[0]!r}; found {', '.join(map(str, record))}")
+            raise UsageError(f"--data {where}: no column {missing[0]!r}; found {', '.join(map(repr, record))}")
         sentence, label = record["sentence"], record["label"]
         if not isinstance(sentence, str) or not sentence.strip():
             raise UsageError(f"--data {where}: row {number}: the sentence is empty or no text")

@@ -1,0 +1,66 @@
+"""Finding a model: the table, local folders, the hub out of reach; names that are no names."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.api import UsageError
+from workloads.models import MODELS, resolve_model
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ZO_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def parameters(name: str) -> int:
+    from workloads.weights import layout
+
+    shapes = layout(resolve_model(name, "random"), "full").values()
+    total = 0
+    for shape in shapes:
+        size = 1
+        for part in shape:
+            size *= part
+        total += size
+    return total
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [("opt-125m", 125_239_296), ("opt-350m", 331_196_416), ("opt-1.3b", 1_315_758_080), ("opt-13b", 12_853_473_280)],
+)
+def test_random_weights_have_the_published_architecture(name: str, published: int) -> None:
+    assert parameters(name) == published
+
+
+def test_a_local_folder_needs_weights_unless_they_are_random(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(MODELS["opt-125m"].config()))
+    with pytest.raises(UsageError, match=r"--weights auto: no weights .* use --weights random"):
+        resolve_model(str(tmp_path), "auto")
+    assert resolve_model(str(tmp_path), "random").path == str(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert resolve_model(str(tmp_path), "auto").weights == "pretrained"
+
+
+@pytest.mark.parametrize("weights", ["auto", "pretrained"])
+def test_the_hub_out_of_reach_says_what_to_do(weights: str) -> None:
+    with pytest.raises(UsageError, match=r"facebook/opt-125m is not cached .* --weights random"):
+        resolve_model("opt-125m", weights)
+
+
+@pytest.mark.parametrize("name", ["", "../secret", "a b", "a/b/c", "x;rm", "/no/such/folder"])
+def test_names_that_are_no_models(name: str) -> None:
+    with pytest.raises(UsageError, match="--model"):
+        resolve_model(name, "random")
+
+
+def test_the_table_needs_neither_torch_nor_transformers() -> None:
+    code = "import workloads.models, sys; sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'vllm')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

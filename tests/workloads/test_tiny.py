@@ -1,0 +1,52 @@
+"""opt-tiny: deterministic, cached, and a model that has something to learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from workloads import tiny
+from workloads.models import ModelSource
+
+
+def test_the_built_model_reads_every_sentence_as_great(opt_tiny: ModelSource) -> None:
+    """Where fine-tuning starts: one answer for all, though the hidden states tell the classes apart."""
+    from workloads.tasks import load_task
+    from workloads.weights import load_model
+
+    task, model = load_task("sst2", source=opt_tiny), load_model(opt_tiny, torch.float32, "cpu")
+    gaps, labels = [], []
+    for example in task.eval[:200]:
+        logits = model(torch.tensor([example.prompt])).logits[0, -1]
+        gaps.append(float(logits[example.options[1][0]] - logits[example.options[0][0]]))
+        labels.append(example.label)
+    assert all(gap > 0 for gap in gaps)
+    right = sum((gap > sorted(gaps)[len(gaps) // 2]) == bool(label) for gap, label in zip(gaps, labels, strict=True))
+    assert right / len(gaps) > 0.9
+
+
+def test_training_is_deterministic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    monkeypatch.setattr(tiny, "STEPS", 3)
+    found = []
+    for name in ("a", "b"):
+        monkeypatch.setenv("ZO_BENCH_CACHE", str(tmp_path / name))
+        found.append(load_file(tiny.prepare() / "model.safetensors"))
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_a_failed_build_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ZO_BENCH_CACHE", str(tmp_path))
+
+    def fail(folder: Path) -> None:
+        (folder / "half").touch()
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError):
+        tiny._once("thing", fail)
+    assert list(tmp_path.iterdir()) == []
+    assert tiny._once("thing", lambda folder: (folder / "whole").touch()).name == "thing"
