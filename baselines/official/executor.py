@@ -1,0 +1,161 @@
+"""The official loop as an executor: upstream's own random stream and quirks, or shared directions through the same rewriting.
+
+With shared directions (the reference path, and all of factorized, which upstream has not) the numbers come from
+`workloads.directions` and the direction that moves the weights is the one that was measured; perturbing, scoring and updating
+are the official loop's. Scoring leaves the residue of its rewriting in the weights, as upstream's does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from baselines.official.loop import LozoLoop, MezoLoop, Noise, Rewriting
+from baselines.official.loss import option_scores
+from baselines.official.upstream import ORIGINS, UpstreamLoop
+from bench.api import Batch, Direction, Probe, Update, UsageError, Workload, phase
+from bench.capabilities import CAPABILITIES
+from bench.config import RunSpec
+from workloads.directions import draw
+from workloads.models import ModelSource
+from workloads.tasks.collate import option_rows
+from workloads.weights import layout, load_model
+
+if TYPE_CHECKING:
+    from workloads.tasks import TaskData
+
+UPSTREAM_SEED = 42
+"""What upstream seeds numpy with before the first step, whatever the run's seed: that one only picks the data."""
+
+
+class OfficialExecutor:
+    """Hugging Face eager attention, padded rows, one forward per probe, four rewrites of the weights per step."""
+
+    name = "official"
+    capabilities = CAPABILITIES["official"]
+
+    def load(self, spec: RunSpec, source: ModelSource, task: TaskData) -> None:
+        self.capabilities.check(spec)
+        if spec.upstream is not None and spec.directions != "upstream":
+            raise UsageError(f"--upstream {spec.upstream}: runs upstream's own random stream; use --directions upstream")
+        self.spec, self._pad_id = spec, task.pad_id
+        self.model: Any = load_model(source, getattr(torch, spec.dtype), spec.device)
+        self._layout = layout(self.model, spec.scope)
+        self.weights = Rewriting(self.model, eps=spec.eps, scope=spec.scope)
+        self.loop = self._loop() if spec.directions == "upstream" else None
+
+    def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
+        """Shared directions: theta moves from probe to probe of a direction, and back at its end."""
+        rows, losses = self._rows(batch), []
+        for direction, group in groupby(probes, key=lambda probe: probe.direction):
+            at = 0.0
+            for probe in group:
+                self._move(direction, probe.shift - at)
+                at = probe.shift
+                losses.append(self.weights.loss(rows).float())
+            self._move(direction, -at)
+        return torch.stack(losses)
+
+    def apply(self, update: Update) -> None:
+        """theta += coefficient * Z in the model's dtype, each coefficient read back to the host as upstream does."""
+        with phase("update"):
+            for direction, coefficient in update.terms:
+                self.weights.update(self._noise(direction), 1.0, -coefficient.item())
+
+    def run_steps(self, workload: Workload, step: int, batches: Sequence[Batch]) -> torch.Tensor:
+        if self.loop is not None:
+            records = [self.loop.step(self._rows(batch)) for batch in batches]
+            return torch.tensor([[record.loss_plus, record.loss_minus] for record in records])
+        found = []
+        for at, batch in enumerate(batches, start=step):
+            losses = self.score(batch, workload.plan(at))
+            self.apply(workload.update(at, losses))
+            found.append(losses)
+        return torch.stack(found)
+
+    def evaluate(self, examples: Batch) -> torch.Tensor:
+        size = self.spec.batch_size
+        parts = [option_scores(self.model, self._rows(examples[start : start + size])) for start in range(0, len(examples), size)]
+        return torch.cat(parts).float().view(len(examples), -1).cpu()
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        return {name: parameter.detach().float().cpu().clone() for name, parameter in self.weights.parameters}
+
+    def details(self) -> dict[str, Any]:
+        watched = self.weights if self.loop is None else self.loop
+        found: dict[str, Any] = {
+            "attention_backend": "eager",
+            "threads": torch.get_num_threads(),
+            "kv_used": "recompute",
+            "absorbed_fraction": watched.absorption.fraction(),
+            "resample_quirk": self.loop is not None and self.spec.workload == "lozo",
+            "numpy_seed": UPSTREAM_SEED if self.loop is not None else None,
+        }
+        if isinstance(self.loop, UpstreamLoop):
+            found |= {"upstream_repository": self.loop.origin.repository, "upstream_commit": self.loop.commit}
+        return found
+
+    def memory_parts(self) -> dict[str, int]:
+        weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        return {"weights": weights, "kv_pool": 0, "adapter_slots": 0, "accumulated_state": 0}
+
+    def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
+        rows, directions = self._rows(batch)["input_ids"], len({probe.direction for probe in probes})
+        scored = rows.numel() * len(probes)
+        passes = len(probes) + 2 * directions  # one rewrite per probe; per direction one back and one update
+        scoped = sum(p.numel() * p.element_size() for _, p in self.weights.parameters)
+        return {
+            "forwards": len(probes),
+            "rows": rows.size(0) * len(probes),
+            "tokens_scored": scored,
+            "tokens_real": sum(len(e.prompt) + len(option) for e in batch for option in e.options) * len(probes),
+            "head_rows": scored * self.model.get_output_embeddings().weight.size(0),
+            "weight_bytes_written": passes * scoped,
+            "fold_bytes_written": 0,
+            "adapter_bytes_written": 0,
+            "host_syncs": directions,
+        }
+
+    def close(self) -> None:
+        self.__dict__.clear()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    def _loop(self) -> LozoLoop | MezoLoop | UpstreamLoop:
+        spec = self.spec
+        common: dict[str, Any] = {"eps": spec.eps, "learning_rate": spec.learning_rate, "scope": spec.scope}
+        if spec.upstream is not None:
+            np.random.seed(UPSTREAM_SEED)  # their methods draw from numpy's global stream
+            settings = SimpleNamespace(
+                zo_eps=spec.eps, learning_rate=spec.learning_rate, rank_r=spec.rank, step_interval=spec.interval
+            )
+            return UpstreamLoop(spec.upstream, ORIGINS[spec.workload], self.model, settings, spec.scope)
+        rng = np.random.RandomState(UPSTREAM_SEED)
+        if spec.workload == "mezo":
+            return MezoLoop(self.model, **common, rng=rng)
+        return LozoLoop(self.model, **common, rank=spec.rank, interval=spec.interval, rng=rng)
+
+    def _rows(self, batch: Batch) -> dict[str, Any]:
+        with phase("host"):
+            rows = option_rows(batch, self._pad_id)
+            return rows | {name: rows[name].to(self.spec.device) for name in ("input_ids", "attention_mask")}
+
+    def _move(self, direction: Direction, shift: float) -> None:
+        with phase("perturb"):
+            self.weights.perturb(self._noise(direction), shift / self.spec.eps)
+
+    def _noise(self, direction: Direction) -> Noise:
+        """A pass over shared directions, drawn anew for every pass as upstream does."""
+        drawn = draw(direction, self._layout, self.spec.device, getattr(torch, self.spec.dtype))
+
+        def noise(name: str, parameter: torch.Tensor) -> torch.Tensor:
+            if drawn.factored(name):
+                return (drawn.u(name) * drawn.scale) @ drawn.vt(name)
+            return drawn.noise(name)
+
+        return noise
