@@ -1,0 +1,112 @@
+"""The same fine-tuning on every executor: opt-tiny, 60 LoZO steps over two V-resamples, shared directions, float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from bench.api import Executor
+from bench.config import RunSpec
+from bench.defaults import FEATURES
+from bench.harness.steps import core_step
+from bench.registry import EXECUTORS, resolve
+from workloads.make import make_workload
+from workloads.models import ModelSource
+from workloads.state import AccumulatedState
+from workloads.tasks import TaskData, load_task
+from workloads.tasks.batches import batch_stream
+from workloads.weights import load_model
+
+STEPS = 60
+BASE = RunSpec(
+    **dict(workload="lozo", executor="eager", model="opt-tiny", weights="pretrained", task="sst2", dtype="float32", device="cpu"),
+    **dict(directions="shared", **FEATURES["eager"], rank=2, interval=20, learning_rate=5e-4, steps=STEPS),
+)
+POINTS = {
+    "official": {},
+    "vllm-requests": {"loop": "requests"},
+    "vllm-resident": {"loop": "resident"},
+}
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    losses: torch.Tensor
+    gradients: torch.Tensor
+    weights: dict[str, torch.Tensor]
+
+
+def run(executor: Executor, spec: RunSpec, source: ModelSource, task: TaskData) -> Trajectory:
+    executor.load(spec, source, task)
+    try:
+        workload, stream = make_workload(spec), batch_stream(task.train, spec.batch_size, spec.seed)
+        losses = torch.stack([core_step(executor, workload, step, next(stream)).clone() for step in range(STEPS)])
+        return Trajectory(losses, workload.projected_gradients(losses), executor.parameters())
+    finally:
+        executor.close()
+
+
+@pytest.fixture(scope="module")
+def task(opt_tiny: ModelSource) -> TaskData:
+    return load_task("sst2", source=opt_tiny)
+
+
+@pytest.fixture(scope="module")
+def train(opt_tiny: ModelSource, task: TaskData) -> Callable[..., Trajectory]:
+    def call(executor: str, **changes: object) -> Trajectory:
+        spec = replace(BASE, executor=executor, **(FEATURES[executor] | changes))  # type: ignore[arg-type]
+        return run(resolve(EXECUTORS, "--executor", executor)(), spec, opt_tiny, task)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def eager(train: Callable[..., Trajectory]) -> Trajectory:
+    return train("eager")
+
+
+@pytest.fixture(scope="module")
+def start(opt_tiny: ModelSource) -> dict[str, torch.Tensor]:
+    return dict(load_model(opt_tiny, torch.float32, "cpu").named_parameters())
+
+
+def differences(found: Trajectory, truth: Trajectory, start: dict[str, torch.Tensor]) -> tuple[float, float, float]:
+    """Largest difference of losses and of projected gradients, and ||dW_a - dW_b|| / ||dW_b||."""
+    error = sum((found.weights[name] - weight).square().sum() for name, weight in truth.weights.items())
+    size = sum((weight - start[name]).square().sum() for name, weight in truth.weights.items())
+    gaps = (found.losses - truth.losses).abs().max(), (found.gradients - truth.gradients).abs().max()
+    return float(gaps[0]), float(gaps[1]), float((error / size).sqrt())  # type: ignore[union-attr, operator]
+
+
+def test_the_loss_moves(eager: Trajectory) -> None:
+    mean = eager.losses.mean(1)
+    assert mean[-10:].mean() < 0.9 * mean[:10].mean()
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_every_executor_follows_eager(
+    point: str, train: Callable[..., Trajectory], eager: Trajectory, start: dict[str, torch.Tensor]
+) -> None:
+    losses, gradients, change = differences(train(point.split("-")[0], **POINTS[point]), eager, start)
+    assert losses <= 2e-5
+    assert gradients <= 2e-2
+    assert change <= 1e-3
+
+
+@pytest.mark.parametrize("broken", ["add", "fold"])
+def test_without_the_update_or_the_fold_they_part(
+    broken: str,
+    train: Callable[..., Trajectory],
+    eager: Trajectory,
+    start: dict[str, torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forget(self: AccumulatedState, *_: object) -> None:
+        self.pending.clear()
+
+    monkeypatch.setattr(AccumulatedState, broken, forget)
+    losses, _, change = differences(train("eager"), eager, start)
+    assert losses > 1e-3 and change > 0.1
