@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bench.api import UsageError
 from bench.config import RunSpec
@@ -14,7 +14,7 @@ UPSTREAM = ("lozo", "mezo")
 
 @dataclass(frozen=True)
 class Capabilities:
-    """The values of each spec field an executor honours; `scopes` by workload, `dtypes` by device."""
+    """The values of each spec field an executor honours; `scopes` and `max_rank` by workload, `dtypes` by device."""
 
     batching: tuple[str, ...]
     kv: tuple[str, ...]
@@ -23,7 +23,7 @@ class Capabilities:
     directions: tuple[str, ...]
     scopes: Mapping[str, tuple[str, ...]]
     dtypes: Mapping[str, tuple[str, ...]]
-    max_rank: int | None = None
+    max_rank: dict[str, int] = field(default_factory=dict)
 
     def check(self, spec: RunSpec) -> None:
         """Raise UsageError for the first field this executor cannot honour, naming what it can."""
@@ -33,8 +33,9 @@ class Capabilities:
             raise UsageError(f"--executor {spec.executor}: does not run {spec.workload}; it runs {', '.join(self.scopes)}")
         _one_of(spec, "scope", self.scopes[spec.workload], f" with {spec.workload}")
         _one_of(spec, "dtype", self.dtypes[spec.device], f" on {spec.device}")
-        if self.max_rank and spec.workload in ADAPTER and spec.rank > self.max_rank:
-            raise UsageError(f"--rank {spec.rank}: --executor {spec.executor} holds at most rank {self.max_rank}")
+        most = self.max_rank.get(spec.workload, spec.rank)
+        if spec.rank > most:
+            raise UsageError(f"--rank {spec.rank}: --executor {spec.executor} holds at most rank {most} of {spec.workload}")
         if spec.workload not in ADAPTER and spec.lora != "dense":
             raise UsageError(f"--lora {spec.lora}: the dense noise of {spec.workload} fits in no adapter; use --lora dense")
         if spec.directions == "upstream" and (spec.workload not in UPSTREAM or spec.queries > 1):
@@ -69,7 +70,7 @@ CAPABILITIES = {
         ("shared",),
         scopes={"lozo": ("lora",), "mezo": ("lora", "full"), "factorized": ("lora",)},
         dtypes={"cpu": ALL, "cuda": ("float16", "bfloat16")},
-        max_rank=512,
+        max_rank={"lozo": 256, "factorized": 512},
     ),
     "fake": Capabilities(BATCHING, KV, LORA, ("requests", "resident"), ("shared",), scopes=BOTH, dtypes=ANY_DTYPE),
 }

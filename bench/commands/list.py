@@ -30,7 +30,7 @@ def list_all(*, verbose: bool = False) -> int:
         table.add_row(f"--{field}", *(", ".join(getattr(CAPABILITIES[name], field)) for name in EXECUTORS))
     for device in ("cpu", "cuda"):
         table.add_row(f"--dtype on {device}", *(", ".join(CAPABILITIES[name].dtypes[device]) for name in EXECUTORS))
-    table.add_row("largest --rank", *(str(CAPABILITIES[name].max_rank or "any") for name in EXECUTORS))
+    table.add_row("largest --rank", *(_ranks(CAPABILITIES[name].max_rank) for name in EXECUTORS))
     console.print(table)
     console.print("mezo's noise is dense and fits in no adapter: --lora dense on every executor")
     models = Table("model", "layers", "hidden", "heads", "weights", title="Models")
@@ -84,3 +84,7 @@ def _supports(executor: str) -> dict[str, Any]:
         "dtype": c.dtypes,
         "max_rank": c.max_rank,
     }
+
+
+def _ranks(most: dict[str, int]) -> str:
+    return ", ".join(f"{workload} {rank}" for workload, rank in most.items()) or "any"
