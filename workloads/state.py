@@ -6,8 +6,10 @@ acc V^T into the weights; LoZO folds when V is resampled, factorized directions 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -26,12 +28,23 @@ class Pending:
     factor: torch.Tensor
 
 
+SAMPLED_ROWS, REMEMBERED_FOLDS = 64, 100
+
+
 class AccumulatedState:
-    """Over the matrices of a layout. Directions are drawn in `dtype`: what was measured is what moves the weights."""
+    """Over the matrices of a layout. Directions are drawn in `dtype`: what was measured is what moves the weights.
+
+    Every fold is watched on the first rows of the middle matrix: which share of them changed, and the cosine between what
+    was meant to be added and what rounding let through.
+    """
 
     def __init__(self, layout: Layout, device: torch.device | str, dtype: torch.dtype) -> None:
         self.layout, self.device, self.dtype = layout, device, dtype
         self.pending: dict[Epoch, Pending] = {}
+        self.folds = 0
+        matrices = [name for name, shape in layout.items() if len(shape) == 2]
+        self._sampled = matrices[len(matrices) // 2] if matrices else None
+        self._watched: deque[torch.Tensor] = deque(maxlen=REMEMBERED_FOLDS)  # [changed share, cosine] each
 
     def add(self, drawn: Drawn, coefficient: torch.Tensor) -> None:
         """acc += coefficient * U of this direction; the coefficient is a 0-d tensor and is not read back."""
@@ -69,13 +82,27 @@ class AccumulatedState:
         values = self.values(epochs)
         for name, weight in weights.items():
             delta = values.delta(name)
-            if delta is not None:
-                add_(weight, delta, newest.seed, newest.step, name)
+            if delta is None:
+                continue
+            before = weight[:SAMPLED_ROWS].to(torch.float32, copy=True) if name == self._sampled else None
+            add_(weight, delta, newest.seed, newest.step, name)
+            if before is not None:
+                self._watch(delta[:SAMPLED_ROWS].flatten(), (weight[:SAMPLED_ROWS].float() - before).flatten())
         for epoch in epochs:
             del self.pending[epoch]
+        self.folds += 1
+
+    def facts(self) -> dict[str, Any]:
+        """How many folds, and mean changed share and cosine over the last hundred (None before the first)."""
+        means = torch.stack(list(self._watched)).mean(0).tolist() if self._watched else [None, None]
+        return {"folds": self.folds, "fold_absorbed_fraction": means[0], "fold_cosine": means[1]}
 
     def nbytes(self) -> int:
         return sum(p.factor.numel() * p.factor.element_size() for p in self.pending.values())
+
+    def _watch(self, meant: torch.Tensor, added: torch.Tensor) -> None:
+        changed = (added != 0).float().mean()
+        self._watched.append(torch.stack([changed, torch.cosine_similarity(meant, added, dim=0)]))
 
     def _with_factor(self, held: Pending) -> tuple[Drawn, torch.Tensor]:
         return draw(held.last, self.layout, self.device, self.dtype), held.factor

@@ -1,0 +1,86 @@
+"""Modules that give every probe's rows their own parameters, wrapped around the Hugging Face modules that own them.
+
+Linear layers add a low-rank product and a bias per probe. Whatever else has parameters in scope (norms, embeddings; scope
+`full` only) runs once per probe on that probe's rows, under that probe's values. The model's own weights never change here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import functional_call
+from torch.profiler import record_function
+
+from baselines.eager.states import AdapterStates
+
+
+@dataclass
+class Current:
+    """What the wrapped modules run under: the probes of this forward, or None for the weights as they are."""
+
+    states: AdapterStates | None = None
+
+
+class ProbeLinear(nn.Module):
+    """weight: canonical name of the weight where it is in scope; bias likewise."""
+
+    def __init__(self, inner: nn.Linear, weight: str | None, bias: str | None, current: Current) -> None:
+        super().__init__()
+        self.inner, self._weight, self._bias, self._current = inner, weight, bias, current
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        states = self._current.states
+        if states is None:
+            return self.inner(x)
+        y = F.linear(x, self.inner.weight, None if self._bias else self.inner.bias)
+        if self._bias:
+            per_probe = y.view(states.probes, -1, y.size(-1)) + states.values(self._bias)[:, None]
+            y = per_probe.view_as(y)
+        if self._weight is None:
+            return y
+        with record_function("zo.op.lora_shrink_expand"):
+            return states.add(self._weight, x, y)
+
+
+class PerProbe(nn.Module):
+    """names: the inner module's own parameter name -> canonical name. Its inputs' rows stand probe by probe."""
+
+    def __init__(self, inner: nn.Module, names: Mapping[str, str], current: Current) -> None:
+        super().__init__()
+        self.inner, self._names, self._current = inner, dict(names), current
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        states = self._current.states
+        if states is None:
+            return self.inner(*args, **kwargs)
+        found = []
+        for probe in range(states.probes):
+            own = {parameter: states.value(name, probe) for parameter, name in self._names.items()}
+            part = [_rows(a, states.probes, probe) for a in args]
+            named = {key: _rows(a, states.probes, probe) for key, a in kwargs.items()}
+            found.append(functional_call(self.inner, own, tuple(part), named))
+        return torch.cat(found)
+
+
+def wrap(model: nn.Module, scope: Mapping[str, object]) -> Current:
+    """Wrap every module of the model that owns a parameter in scope; returns what they all look at."""
+    current = Current()
+    canonical = {id(parameter): name for name, parameter in model.named_parameters() if name in scope}
+    for path, module in list(model.named_modules()):
+        own = {key: canonical.get(id(p)) for key, p in module.named_parameters(recurse=False)}
+        names = {key: name for key, name in own.items() if name is not None}
+        if isinstance(module, nn.Linear) and names:
+            model.set_submodule(path, ProbeLinear(module, names.get("weight"), names.get("bias"), current))
+        elif names:
+            model.set_submodule(path, PerProbe(module, names, current))
+    return current
+
+
+def _rows(value: Any, probes: int, probe: int) -> Any:
+    batched = isinstance(value, torch.Tensor) and value.ndim > 0 and value.size(0) % probes == 0
+    return value.chunk(probes)[probe] if batched else value

@@ -1,0 +1,70 @@
+"""Option log-probs of a batch under the probes of a forward: padded rows, and only the head positions that the loss needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.profiler import record_function
+
+from baselines.eager.states import AdapterStates
+from bench.api import Batch, Example, phase
+from workloads.tasks.collate import option_rows
+
+
+def one_token(batch: Batch) -> bool:
+    """Whether every option is a single token, so that all of them can be read from the prompt's last position."""
+    return all(len(option) == 1 for example in batch for option in example.options)
+
+
+def padded_rows(batch: Batch, pad_id: int, shared: bool) -> dict[str, Any]:
+    """Left-padded rows: each prompt once when shared, else one row per option."""
+    return option_rows([Example(e.prompt, ((),), e.label) for e in batch] if shared else batch, pad_id)
+
+
+class Scorer:
+    """A Hugging Face causal LM and its head. head: canonical name of the head's weight where it is in scope."""
+
+    def __init__(self, model: Any, head: str | None, pad_id: int) -> None:
+        self.model, self.pad_id = model, pad_id
+        self._head, self._head_name = model.get_output_embeddings(), head
+        self._weight = getattr(self._head, "inner", self._head).weight
+        self.vocabulary: int = self._weight.size(0)
+        self.has_bias = getattr(self._head, "inner", self._head).bias is not None
+
+    def option_logprobs(self, batch: Batch, probes: int, states: AdapterStates | None, shared: bool) -> torch.Tensor:
+        """Mean log-prob of each option [P, n_examples, n_options], float32; up to a constant per example when shared."""
+        device = self._weight.device
+        with phase("host"):
+            rows = padded_rows(batch, self.pad_id, shared)
+            ids, mask = (rows[key].to(device, non_blocking=True) for key in ("input_ids", "attention_mask"))
+        positions = (mask.cumsum(1) - 1).clamp_(min=0)  # rows start where their padding ends, whatever the architecture
+        hidden = self.model.base_model(
+            input_ids=ids.repeat(probes, 1),
+            attention_mask=mask.repeat(probes, 1),
+            position_ids=positions.repeat(probes, 1),
+            use_cache=False,
+        ).last_hidden_state
+        with record_function("zo.op.head_logits"):
+            if shared:
+                return self._label_logits(hidden[:, -1].view(probes, len(batch), -1), batch, states)
+            lengths = torch.tensor(rows["option_len"]).to(device, non_blocking=True)
+            return self._row_means(hidden, ids, lengths, max(rows["option_len"])).view(probes, len(batch), -1)
+
+    def _label_logits(self, hidden: torch.Tensor, batch: Batch, states: AdapterStates | None) -> torch.Tensor:
+        """hidden [P, n, dim]: the head's rows of the option tokens, and nothing else of it."""
+        tokens = torch.tensor([[option[0] for option in e.options] for e in batch]).to(hidden.device, non_blocking=True)
+        logits = torch.einsum("pnd,nod->pno", hidden.float(), self._weight[tokens].float())
+        if states is None or self._head_name is None:
+            return logits
+        shrunk, rows = states.shrink(self._head_name, hidden), states.head_rows(self._head_name, tokens)
+        return logits + torch.einsum("pnk,pnok->pno", shrunk.float(), rows.float())
+
+    def _row_means(self, hidden: torch.Tensor, ids: torch.Tensor, lengths: torch.Tensor, longest: int) -> torch.Tensor:
+        """hidden [P * rows, width, dim]: log-softmax over the vocabulary at the positions that predict an option token."""
+        logprobs = self._head(hidden[:, -longest - 1 : -1]).float().log_softmax(-1)
+        targets = ids[:, -longest:]
+        wanted = torch.arange(longest, device=ids.device) >= longest - lengths[:, None]
+        repeats = len(hidden) // len(ids)
+        picked = logprobs.gather(-1, targets.repeat(repeats, 1)[..., None])[..., 0]
+        return (picked * wanted.repeat(repeats, 1)).sum(-1) / lengths.repeat(repeats)
