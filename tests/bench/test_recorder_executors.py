@@ -2,8 +2,8 @@
 
 import json
 from dataclasses import replace
+from math import prod
 from pathlib import Path
-from statistics import median
 
 import pytest
 import torch
@@ -25,22 +25,34 @@ EAGER = replace(OFFICIAL, executor="eager", directions="shared", batching="paire
 
 
 class WeightWrites(TorchDispatchMode):
-    """Counts the bytes of scoped weights replaced by a sum or difference with themselves, or changed in place."""
-
-    NEW = ("aten.add.Tensor", "aten.sub.Tensor")
-    IN_PLACE = ("aten.add_.Tensor", "aten.sub_.Tensor", "aten.copy_.default", "aten.addmm_.default", "aten._foreach_add_.List")
+    """Counts the bytes of scoped weights that an operator writes in place, or makes anew and that then become the weight."""
 
     def __init__(self, weights):
         super().__init__()
-        self.weights, self.written = weights, 0
+        self.weights, self.written, self.made = weights, 0, None
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.adopt()
+        held = self.storages()
+        for argument, value in zip(func._schema.arguments, args, strict=False):
+            if argument.alias_info and argument.alias_info.is_write:
+                tensors = value if isinstance(value, (list, tuple)) else [value]
+                self.written += sum(t.nbytes for t in tensors if t.untyped_storage().data_ptr() in held)
         result = func(*args, **kwargs or {})
-        if str(func) in self.NEW + self.IN_PLACE:
-            held = {weight.untyped_storage().data_ptr() for weight in self.weights}
-            targets = args[0] if isinstance(args[0], (list, tuple)) else [args[0]]
-            self.written += sum(t.nbytes for t in targets if t.untyped_storage().data_ptr() in held)
+        new = isinstance(result, torch.Tensor) and result.untyped_storage().data_ptr() not in held
+        self.made = result if new else None
         return result
+
+    def __exit__(self, *exc):
+        self.adopt()
+        return super().__exit__(*exc)
+
+    def adopt(self):
+        if self.made is not None and self.made.untyped_storage().data_ptr() in self.storages():
+            self.written += self.made.nbytes
+
+    def storages(self):
+        return {weight.untyped_storage().data_ptr() for weight in self.weights if weight.numel()}
 
 
 class Loaded:
@@ -51,8 +63,8 @@ class Loaded:
         self.batch, self.workload = task.train, make_workload(spec)
         self.executor = resolve(EXECUTORS, "--executor", spec.executor)()
         self.executor.load(spec, source, task)
-        named = dict(self.executor.model.named_parameters())
-        self.weights = [named[name] for name in layout(source, spec.scope)]
+        held = self.executor.weights
+        self.weights = list(held.values()) if spec.executor == "eager" else [weight for _, weight in held.parameters]
 
     def step(self, *_):
         core_step(self.executor, self.workload, self.steps, self.batch)
@@ -100,28 +112,39 @@ def test_adapters_write_no_weights_between_folds(load):
     assert written == [0, 0, 0, fold, 0, 0, fold]
 
 
+DENSE = replace(EAGER, lora="dense", batching="sequential")
+MEZO = replace(DENSE, workload="mezo", scope="full")
+
+
+@pytest.mark.parametrize("spec", [DENSE, MEZO, replace(EAGER, scope="full"), replace(EAGER, workload="factorized")])
+def test_eager_counts_the_bytes_it_writes(load, spec):
+    """The copy that dense states are restored from counts too; factorized folds before every step but the first."""
+    loaded = load(spec)
+    if loaded.executor.dense:
+        loaded.weights += loaded.executor.dense.base.values()
+    loaded.step()
+    fold = loaded.work["fold_bytes_written"] if spec.workload == "factorized" else 0
+    assert loaded.writes() == loaded.work["weight_bytes_written"] + fold
+
+
 def test_launches_of_official_grow_with_the_tensors(load, tiny_source, tmp_path):
     shallow = tiny_source("opt")
     config = json.loads((Path(shallow.path) / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 5}))
     spec = replace(OFFICIAL, directions="shared")
     two, five = (load(spec, replace(shallow, path=path)) for path in (shallow.path, str(tmp_path)))
-    rewrites = []
-    for loaded in (two, five):
-        for _ in range(10):  # its own sampling of absorbed updates is over
-            loaded.step()
-        rewrites.append(loaded.observe("launches")[0]["launches"]["by_bucket"]["weight_rewrite"])
-    assert rewrites[1] / rewrites[0] == pytest.approx(len(five.weights) / len(two.weights), rel=0.05)
+    counts = [loaded.observe("launches")[0]["launches"]["by_bucket"]["weight_rewrite"] for loaded in (two, five)]
+    each = (counts[1] - counts[0]) / (len(five.weights) - len(two.weights))
+    assert each == int(each) >= 4 * 3  # four passes of a product, a scaling and a sum, for every tensor more
 
 
 @pytest.mark.parametrize(
     "spec",
     [
         OFFICIAL,
-        replace(OFFICIAL, workload="mezo", scope="full"),
         EAGER,
         replace(EAGER, lora="unfused", kv="recompute"),
-        replace(EAGER, lora="dense", batching="sequential", workload="mezo", scope="full"),
+        MEZO,
         replace(EAGER, workload="factorized"),
     ],
     ids=lambda spec: f"{spec.executor}-{spec.workload}-{spec.lora}",
@@ -133,9 +156,9 @@ def test_every_executor_is_explained(load, spec):
     assert warnings == []
     assert times["buckets"].get("other", 0) < 0.05 * times["span_s"], times["largest"]["other"]
     assert {"perturb", "score", "update"} <= set(times["phases"])
-    assert times["span_s"] == pytest.approx(median(times["wall_s"]), rel=0.5)
     assert {"gemm", "attention", "head_logits", "norm_activation", "direction_generation"} <= set(times["buckets"])
     assert ("weight_rewrite" in times["buckets"]) == (spec.lora == "dense" or spec.workload == "factorized" or spec.interval < 4)
     assert ("lora_shrink_expand" in times["buckets"]) == (spec.lora != "dense")
-    assert memory["parts"]["weights"] == sum(p.nbytes for p in loaded.executor.model.parameters())
+    copy = loaded.scoped_bytes if spec.executor == "eager" and spec.lora == "dense" else 0  # to restore from
+    assert memory["parts"]["weights"] == 4 * sum(map(prod, layout(loaded.source, "full").values())) + copy
     assert memory["parts"]["activations_and_temporaries"] > 0
