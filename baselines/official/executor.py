@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.profiler import record_function
 
 from baselines.official.loop import LozoLoop, MezoLoop, Noise, Rewriting
 from baselines.official.loss import option_scores
@@ -45,6 +46,7 @@ class OfficialExecutor:
             raise UsageError(f"--upstream {spec.upstream}: runs upstream's own random stream; use --directions upstream")
         self.spec, self._pad_id = spec, task.pad_id
         self.model: Any = load_model(source, getattr(torch, spec.dtype), spec.device)
+        _mark_head(self.model)
         self._layout = layout(self.model, spec.scope)
         self.weights = Rewriting(self.model, eps=spec.eps, scope=spec.scope)
         self.loop = self._loop() if spec.directions == "upstream" else None
@@ -159,3 +161,10 @@ class OfficialExecutor:
             return drawn.noise(name)
 
         return noise
+
+
+def _mark_head(model: Any) -> None:
+    """Profilers tell the LM head, the largest product of a step with full logits, from the other layers by this range."""
+    head, ranges = model.get_output_embeddings(), []
+    head.register_forward_pre_hook(lambda *_: ranges.append(record_function("zo.op.head_logits").__enter__()))
+    head.register_forward_hook(lambda *_: ranges.pop().__exit__(None, None, None))

@@ -156,6 +156,8 @@ def test_every_executor_is_explained(load, spec):
     assert warnings == []
     assert times["buckets"].get("other", 0) < 0.05 * times["span_s"], times["largest"]["other"]
     assert {"perturb", "score", "update"} <= set(times["phases"])
+    six_in_each_layer = 6 * 2 * found["counters"]["work"]["forwards"]
+    assert found["launches"]["by_bucket"]["gemm"] == six_in_each_layer  # the head's is apart
     assert {"gemm", "attention", "head_logits", "norm_activation", "direction_generation"} <= set(times["buckets"])
     assert ("weight_rewrite" in times["buckets"]) == (spec.lora == "dense" or spec.workload == "factorized" or spec.interval < 4)
     assert ("lora_shrink_expand" in times["buckets"]) == (spec.lora != "dense")
