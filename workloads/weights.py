@@ -23,7 +23,7 @@ def layout(model: nn.Module | ModelSource, scope: str) -> dict[str, tuple[int, .
 
     scope    lora: the weights of the linear layers inside the repeated blocks; full: every parameter
     """
-    module = model if isinstance(model, nn.Module) else _skeleton(model)
+    module = model if isinstance(model, nn.Module) else skeleton(model)
     full = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
     if scope == "full":
         return full
@@ -64,8 +64,8 @@ def seeded_weights(source: ModelSource, dtype: torch.dtype, device: torch.device
             yield name, torch.full(shape, 0.0 if name.endswith("bias") else 1.0, dtype=dtype, device=device)
 
 
-def _skeleton(source: ModelSource) -> nn.Module:
-    """The model's structure without storage."""
+def skeleton(source: ModelSource) -> nn.Module:
+    """The Hugging Face causal LM of a source without storage: structure, shapes and configuration."""
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from workloads.weights import skeleton
 
 if TYPE_CHECKING:
     from bench.api import Batch
@@ -24,12 +26,9 @@ class ModelShapes:
 
     @classmethod
     def of(cls, source: ModelSource) -> ModelShapes:
-        """Built on the meta device: no weights are made or read."""
-        from transformers import AutoConfig, AutoModelForCausalLM
-
-        config = AutoConfig.from_pretrained(source.path, trust_remote_code=source.trust_remote_code)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=source.trust_remote_code)
+        """No weights are made or read."""
+        model: Any = skeleton(source)
+        config = model.config
         head = model.get_output_embeddings()
         body = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
         heads = config.num_attention_heads
