@@ -102,7 +102,9 @@ def resolve_model(model: str, weights: str, *, trust_remote_code: bool = False) 
     path = _from_hub(hub_id, [*WEIGHT_FILES, "*.json", "*.txt", "*.model"], need="weights")
     if path is None:
         if model not in MODELS and "/" not in model:
-            raise UsageError(f"--model {model}: not in the table ({', '.join(MODELS)}), no folder, and not to be had from the hub")
+            raise UsageError(
+                f"--model {model}: not in the table ({', '.join(MODELS)}), no folder, and not to be had from the hub"
+            )
         raise UsageError(
             f"--model {model} --weights {weights}: {hub_id} is not cached and the hub is out of reach; "
             "download it and pass its folder as --model, or use --weights random to measure speed alone"

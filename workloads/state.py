@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from bench.api import Direction
-from workloads.directions import Drawn, Layout, draw
+from workloads.directions import Drawn, Layout, derive_seed, draw
 from workloads.rounding import add_
 
 Epoch = tuple[int, int]
@@ -81,13 +81,14 @@ class AccumulatedState:
         newest = max((self.pending[e].last for e in epochs), key=lambda d: d.step)
         values = self.values(epochs)
         for name, weight in weights.items():
-            delta = values.delta(name)
-            if delta is None:
+            factors = values.factors(name)
+            if factors is None:
                 continue
             before = weight[:SAMPLED_ROWS].to(torch.float32, copy=True) if name == self._sampled else None
-            add_(weight, delta, newest.seed, newest.step, name)
+            _add_product(weight, *factors, newest.seed, newest.step, name)
             if before is not None:
-                self._watch(delta[:SAMPLED_ROWS].flatten(), (weight[:SAMPLED_ROWS].float() - before).flatten())
+                meant = factors[0][:SAMPLED_ROWS] @ factors[1]
+                self._watch(meant.flatten(), (weight[:SAMPLED_ROWS].float() - before).flatten())
         for epoch in epochs:
             del self.pending[epoch]
         self.folds += 1
@@ -114,10 +115,24 @@ class PendingValues:
     def __init__(self, terms: list[tuple[Drawn, torch.Tensor]]) -> None:
         self._terms = terms
 
-    def delta(self, name: str) -> torch.Tensor | None:
-        """The sum over the epochs for one matrix, float32 [out, in]; None when there is none."""
-        pairs = [(drawn.slice_u(factor, name), drawn.v(name).float()) for drawn, factor in self._terms if drawn.factored(name)]
+    def factors(self, name: str) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """U side [out, k] and V^T [k, in] of one matrix, float32, k the ranks of all epochs together; None when there is none."""
+        pairs = [(drawn.slice_u(factor, name), drawn.vt(name).float()) for drawn, factor in self._terms if drawn.factored(name)]
         if not pairs:
             return None
-        left, right = torch.cat([u for u, _ in pairs], dim=1), torch.cat([v for _, v in pairs], dim=1)
-        return left @ right.t()
+        return torch.cat([u for u, _ in pairs], dim=1), torch.cat([vt for _, vt in pairs], dim=0)
+
+    def delta(self, name: str) -> torch.Tensor | None:
+        """The sum over the epochs for one matrix, float32 [out, in]; None when there is none."""
+        found = self.factors(name)
+        return None if found is None else found[0] @ found[1]
+
+
+def _add_product(weight: torch.Tensor, u: torch.Tensor, vt: torch.Tensor, *seed: object) -> None:
+    """weight += u @ vt, rounded as `rounding.add_` does; in one kernel where the weight is 16-bit and on a GPU."""
+    if weight.is_cuda and weight.dtype != torch.float32:
+        from workloads.fused_fold import fold_
+
+        fold_(weight, u, vt, derive_seed("round", *seed) >> 32)
+    else:
+        add_(weight, u @ vt, *seed)
