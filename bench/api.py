@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from bench.config import RunSpec
+    from workloads.durable import Snapshot
     from workloads.models import ModelSource
     from workloads.tasks import TaskData
 
@@ -128,6 +129,25 @@ class StepHost(Protocol):
 
     def run_steps(self, workload: Workload, step: int, batches: Sequence[Batch]) -> torch.Tensor:
         """Run steps `step`, `step + 1`, ... one per batch. Losses [n_batches, n_probes] on the device, unread."""
+
+
+class Durable(Executor, Protocol):
+    """An executor whose state survives its process: redone from the losses, or restored from a snapshot, bit for bit."""
+
+    def replay(self, workload: Workload, step: int, losses: torch.Tensor) -> None:
+        """Do again what a step did to the parameters, without a forward pass; losses [n_probes] float32 on the CPU."""
+
+    def snapshot(self) -> Snapshot:
+        """Copies of everything that `restore` needs."""
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put the state of a snapshot back."""
+
+    def checksum(self) -> str:
+        """Of the parameters in scope and of everything beside them that later steps depend on."""
+
+    def seed(self, step: int) -> int:
+        """What the directions of a step that was done were drawn from."""
 
 
 class Recorder(Protocol):

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.api import UsageError
-from bench.config import CHOICES
+from bench.config import CHOICES, option
 from bench.registry import EXECUTORS, RECORDERS, TASKS, WORKLOADS
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ Results = Annotated[str, _option("Folder of the result files; they go into its l
 
 @app.command()
 def run(
+    context: typer.Context,
     workload: Annotated[str, _option("ZO algorithm.", "lozo", panel=WHAT, metavar="|".join(WORKLOADS))] = "lozo",
     executor: Annotated[
         list[str] | None,
@@ -119,16 +120,31 @@ def run(
             "Evaluate before, after and each N steps; 0: never.", "0; opt-tiny: before and after", panel=MEASURE, metavar="N"
         ),
     ] = None,
+    checkpoint_every: Annotated[
+        int | None, _option("Save the state each N steps, so that resuming is quick; 0: never.", "0", panel=MEASURE, metavar="N")
+    ] = None,
+    resume: Annotated[
+        str | None,
+        _option("Go on with an interrupted run: its id, journal or result file.", "none", panel=MEASURE, metavar="RUN"),
+    ] = None,
     results: Results = "results",
 ) -> None:
     """Run one point of the matrix in fresh processes and write a result file for each executor."""
-    from bench.commands.run import run as command
-
     given = {
         name: value
         for name, value in locals().items()
-        if name not in ("command", "executor", "sessions", "timeout", "profile", "record", "trace", "results")
+        if name not in ("context", "resume", "executor", "sessions", "timeout", "profile", "record", "trace", "results")
     }
+    if resume is not None:
+        from bench.commands.resume import resume as go_on
+
+        typed = _typed(context)
+        if beside := typed - {"resume", "results", "timeout"}:
+            names = ", ".join(sorted(map(option, beside)))
+            raise UsageError(f"--resume {resume}: the run keeps its own options; leave out {names}")
+        raise typer.Exit(go_on(resume, timeout_s=timeout if "timeout" in typed else None, results=results))
+    from bench.commands.run import run as command
+
     raise typer.Exit(
         command(
             given,
@@ -141,6 +157,12 @@ def run(
             results=results,
         )
     )
+
+
+def _typed(context: typer.Context) -> set[str]:
+    """Names of the options that stand on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 @app.command()

@@ -24,6 +24,7 @@ from bench.capabilities import CAPABILITIES
 from bench.config import RunSpec
 from workloads.dense import DenseStates
 from workloads.directions import Drawn, draw
+from workloads.durable import Snapshot, restore, save, state_checksum
 from workloads.models import ModelSource
 from workloads.rounding import add_
 from workloads.state import AccumulatedState, Epoch
@@ -101,6 +102,24 @@ class EagerExecutor:
             self.apply(workload.update(at, losses))
             found.append(losses)
         return torch.stack(found)
+
+    @torch.inference_mode()
+    def replay(self, workload: Workload, step: int, losses: torch.Tensor) -> None:
+        self._fold({probe.direction.epoch for probe in workload.plan(step)})
+        self.apply(workload.update(step, losses.to(self.device)))
+
+    def snapshot(self) -> Snapshot:
+        return save(self.weights, self.state)
+
+    @torch.inference_mode()
+    def restore(self, snapshot: Snapshot) -> None:
+        restore(snapshot, self.weights, self.state, self.dense)
+
+    def checksum(self) -> str:
+        return state_checksum(self.weights, self.state)
+
+    def seed(self, step: int) -> int:
+        return self.spec.seed
 
     @torch.inference_mode()
     def evaluate(self, examples: Batch) -> torch.Tensor:

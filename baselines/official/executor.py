@@ -7,7 +7,7 @@ are the official loop's. Scoring leaves the residue of its rewriting in the weig
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,13 @@ from torch.profiler import record_function
 
 from baselines.official.loop import LozoLoop, MezoLoop, Noise, Rewriting
 from baselines.official.loss import option_scores
+from baselines.official.saving import restore, save, state_checksum
 from baselines.official.upstream import ORIGINS, UpstreamLoop
 from bench.api import Batch, Direction, Probe, Update, UsageError, Workload, phase
 from bench.capabilities import CAPABILITIES
 from bench.config import RunSpec
 from workloads.directions import draw
+from workloads.durable import Snapshot
 from workloads.models import ModelSource
 from workloads.tasks.collate import option_rows
 from workloads.weights import layout, load_model
@@ -50,16 +52,21 @@ class OfficialExecutor:
         self._layout = layout(self.model, spec.scope)
         self.weights = Rewriting(self.model, eps=spec.eps, scope=spec.scope)
         self.loop = self._loop() if spec.directions == "upstream" else None
+        self._seeds: dict[int, int] = {}
 
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         """Shared directions: theta moves from probe to probe of a direction, and back at its end."""
-        rows, losses = self._rows(batch), []
+        rows = self._rows(batch)
+        return self._rewrite(probes, lambda: self.weights.loss(rows).float())
+
+    def _rewrite(self, probes: Sequence[Probe], loss: Callable[[], torch.Tensor]) -> torch.Tensor:
+        losses = []
         for direction, group in groupby(probes, key=lambda probe: probe.direction):
             at = 0.0
             for probe in group:
                 self._move(direction, probe.shift - at)
                 at = probe.shift
-                losses.append(self.weights.loss(rows).float())
+                losses.append(loss())
             self._move(direction, -at)
         return torch.stack(losses)
 
@@ -72,6 +79,7 @@ class OfficialExecutor:
     def run_steps(self, workload: Workload, step: int, batches: Sequence[Batch]) -> torch.Tensor:
         if self.loop is not None:
             records = [self.loop.step(self._rows(batch)) for batch in batches]
+            self._seeds |= {at: record.seed for at, record in enumerate(records, start=step)}
             return torch.tensor([[record.loss_plus, record.loss_minus] for record in records])
         found = []
         for at, batch in enumerate(batches, start=step):
@@ -79,6 +87,26 @@ class OfficialExecutor:
             self.apply(workload.update(at, losses))
             found.append(losses)
         return torch.stack(found)
+
+    def replay(self, workload: Workload, step: int, losses: torch.Tensor) -> None:
+        if self.loop is not None:
+            self._seeds[step] = self.loop.replay(losses).seed
+            return
+        known = iter(losses.to(self.spec.device))
+        found = self._rewrite(workload.plan(step), lambda: next(known))
+        self.apply(workload.update(step, found))
+
+    def snapshot(self) -> Snapshot:
+        return save(self.weights.parameters, self.loop)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        restore(snapshot, self.weights.parameters, self.loop)
+
+    def checksum(self) -> str:
+        return state_checksum(self.weights.parameters, self.loop)
+
+    def seed(self, step: int) -> int:
+        return self._seeds[step] if self.loop is not None else self.spec.seed
 
     def evaluate(self, examples: Batch) -> torch.Tensor:
         size = self.spec.batch_size

@@ -89,8 +89,8 @@ class OfficialLoop(Rewriting):
     def __init__(self, model: nn.Module, *, eps: float, learning_rate: float, scope: str, weight_decay: float, rng: Any) -> None:
         super().__init__(model, eps=eps, scope=scope, weight_decay=weight_decay)
         self.learning_rate, self.steps_done = learning_rate, 0
-        source = np.random if rng is None else rng
-        self._draw_seed = source.integers if isinstance(source, np.random.Generator) else source.randint
+        self.rng = np.random if rng is None else rng
+        self._draw_seed = self.rng.integers if isinstance(self.rng, np.random.Generator) else self.rng.randint
 
     def measured_noise(self, seed: int) -> Noise:
         """A new pass over the direction that is scored."""
@@ -102,11 +102,19 @@ class OfficialLoop(Rewriting):
 
     def step(self, batch: Mapping[str, Any]) -> StepRecord:
         """Perturb, score, perturb, score, restore, update; `batch` as in `option_loss`."""
+        return self._step(lambda: self.loss(batch))
+
+    def replay(self, losses: torch.Tensor) -> StepRecord:
+        """Do a step again whose losses [2] are known: the same four rewrites, residue and all, without a forward pass."""
+        known = iter(losses.to(self.parameters[0][1]))
+        return self._step(lambda: next(known))
+
+    def _step(self, loss: Callable[[], torch.Tensor]) -> StepRecord:
         seed = int(self._draw_seed(1000000000))
         self.perturb(self.measured_noise(seed), 1)
-        plus = self.loss(batch)
+        plus = loss()
         self.perturb(self.measured_noise(seed), -2)
-        minus = self.loss(batch)
+        minus = loss()
         gradient = (plus - minus) / (2 * self.eps)
         # The one host synchronisation of the step; widening first changes no number.
         record = StepRecord(seed, *torch.stack([plus.float(), minus.float(), gradient.float()]).tolist())

@@ -74,6 +74,21 @@ class UpstreamLoop:
         self._update = getattr(self._host, self.origin.update)
         self._takes_model = bool(inspect.signature(self._update).parameters)
 
+    def replay(self, losses: torch.Tensor) -> StepRecord:
+        """Do a step again whose losses [2] are known, without a forward pass: the host hands them to upstream's step."""
+        self._host.known = list(losses.to(next(self._model.parameters())))
+        try:
+            return self.step({})
+        finally:
+            self._host.known = []
+
+    def state(self) -> dict[str, Any]:
+        """What upstream's methods keep on `self` from step to step: numbers, tensors and dicts of tensors."""
+        return {name: value for name, value in vars(self._host).items() if _kept(value)}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        vars(self._host).update(state)
+
     def step(self, batch: Mapping[str, Any]) -> StepRecord:
         host = self._host
         host.losses.clear()
@@ -92,6 +107,7 @@ class Host:
         self.model, self.args = model, SimpleNamespace(**fixed, **vars(settings))
         self.lr_scheduler = SimpleNamespace(step=lambda: None)  # the schedule is constant
         self.losses: list[torch.Tensor] = []
+        self.known: list[torch.Tensor] = []
 
     def _get_learning_rate(self) -> float:
         return float(self.args.learning_rate)
@@ -104,7 +120,7 @@ class Host:
 
     def compute_loss(self, model: nn.Module, inputs: Mapping[str, Any]) -> torch.Tensor:
         with phase("score"):
-            self.losses.append(option_loss(model, inputs))
+            self.losses.append(self.known.pop(0) if self.known else option_loss(model, inputs))
         return self.losses[-1]
 
     def zo_forward(self, model: nn.Module, inputs: Mapping[str, Any]) -> torch.Tensor:
@@ -169,6 +185,12 @@ def _bind(path: str, methods: list[ast.FunctionDef], model: nn.Module, settings:
     except NameError as error:
         raise UsageError(f"--upstream {path}: a method needs more than this host offers ({error})") from None
     return namespace["Upstream"](model, settings)
+
+
+def _kept(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(item, torch.Tensor) for item in value.values())
+    return isinstance(value, int | float | torch.Tensor)
 
 
 def _mark(host: Any, name: str, mark: Callable[[], AbstractContextManager[Any]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,7 +16,8 @@ from bench.api import UsageError
 from bench.config import RunOptions, RunSpec
 from bench.defaults import complete, default_sessions
 from bench.harness.environment import environment, source
-from bench.harness.events import SessionLog
+from bench.harness.events import Event, SessionLog
+from bench.harness.journal import SUFFIX, JournalWriter, header_entry
 from bench.harness.process import Stop, run_process, stoppable
 from bench.harness.progress import session_bar
 from bench.harness.session import Job
@@ -27,17 +28,24 @@ from bench.result import Result, SessionResult
 
 @dataclass
 class Run:
-    """A result that grows, and the files beside it."""
+    """A result that grows, and the files beside it. logs: sessions that an earlier process began or finished."""
 
     result: Result
     spec: RunSpec
     stem: str
+    journal: JournalWriter
     path: Path | None = None
+    logs: dict[int, SessionLog] = field(default_factory=dict)
 
     @property
     def going(self) -> bool:
         """Whether more sessions are worth starting: one that failed would fail again."""
         return self.result.status == "passed"
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a session was cut short; one that scores wrongly or was never begun has nothing to go on with."""
+        return self.result.status not in ("passed", "incorrect") or not self.result.sessions
 
     def add(self, session: SessionResult, data: dict[str, Any]) -> None:
         status = self.result.status if self.result.status != "passed" else session.status
@@ -66,30 +74,42 @@ def run(
     count = default_sessions(specs[0].model) if sessions is None else sessions
     options = RunOptions(count, timeout_s, profile, record, trace, results)
     store, console = Store(results), Console(stderr=True)
-    runs = start(specs)
+    return conduct(start(specs, options, store), options, store, console)
+
+
+def conduct(runs: Sequence[Run], options: RunOptions, store: Store, console: Console) -> int:
+    """All sessions that are still to be done, then the summary. Returns the exit code."""
     try:
         with stoppable() as stop:
             for run, index in schedule(runs, options.sessions):
-                if stop.signal is None and run.going:
+                if stop.signal is None and run.going and len(run.result.sessions) == index:
                     one_session(run, index, options, store, stop, console)
     finally:
         for run in runs:
+            run.journal.close()
             if run.going or not run.result.sessions:
                 (store.local / f"{run.stem}.log").unlink(missing_ok=True)
     print_table(console, runs)
+    for run in runs:
+        if run.resumable and not run.going:
+            where = "" if options.results == "results" else f" --results {options.results}"
+            console.print(f"go on with: python -m bench run --resume {run.result.id}{where}", soft_wrap=True, highlight=False)
     print(json.dumps(summary(runs), separators=(",", ":")))
     return 0 if all(run.result.status == "passed" and run.result.sessions for run in runs) else 1
 
 
-def start(specs: Sequence[RunSpec]) -> list[Run]:
-    """Empty results; several executors share a pair id."""
+def start(specs: Sequence[RunSpec], options: RunOptions, store: Store) -> list[Run]:
+    """Empty results and journals; several executors share a pair id."""
     pair_id, created, origin = (new_id() if len(specs) > 1 else None), utc_now(), source()
     runs = []
     for spec in specs:
         version = resolve(WORKLOADS, "--workload", spec.workload).version
         identifier = new_id()
         result = Result(identifier, created, "passed", spec.to_json(), version, environment(spec.device), origin, pair_id=pair_id)
-        runs.append(Run(result, spec, stem(created, spec, identifier)))
+        name = stem(created, spec, identifier)
+        journal = JournalWriter(store.local / (name + SUFFIX))
+        journal.write(header_entry(result, options))
+        runs.append(Run(result, spec, name, journal))
     return runs
 
 
@@ -109,12 +129,20 @@ def one_session(run: Run, index: int, options: RunOptions, store: Store, stop: S
         folder = store.local.parent / "traces"
         folder.mkdir(exist_ok=True)
         trace = str(folder / f"{run.stem}_{index}.json.gz")
-    job = Job(spec.to_json(), index, options.profile, options.record, trace)
+    begun = run.logs.get(index)
+    job = Job(spec.to_json(), index, options.profile, options.record, trace, str(run.journal.path), resume=begun is not None)
     with session_bar(console, title, spec.warmup + spec.steps) as bar:
-        log: SessionLog = run_process(
-            job, timeout_s=options.timeout_s, log_path=store.local / f"{run.stem}.log", stop=stop, on_event=bar
-        )
+
+        def note(event: Event) -> None:
+            if event["event"] != "stage":
+                run.journal.event(index, event)
+            bar(event)
+
+        where = store.local / f"{run.stem}.log"
+        log = run_process(job, timeout_s=options.timeout_s, log_path=where, stop=stop, on_event=note, log=begun)
     if log.usage_error:
+        if index == 0 and begun is None:
+            run.journal.path.unlink()
         raise UsageError(log.usage_error)
     session = log.result()
     run.add(session, log.data)

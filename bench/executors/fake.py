@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.api import Batch, Example, Probe, Update, UsageError
+from bench.api import Batch, Example, Probe, Update, UsageError, Workload
 from bench.config import RunSpec
 
 if TYPE_CHECKING:
     from bench.harness.inputs import Inputs
+    from workloads.durable import Snapshot
 
 EXAMPLES = tuple(Example((1, 2, 3 + i), ((10,), (11,)), i % 2) for i in range(64))
 SLOPE = 10.0
@@ -125,6 +126,23 @@ class FakeExecutor:
             logprobs[i, example.label] = 0.0 if i < round(share * len(examples)) else -2.0
             logprobs[i, 1 - example.label] = -1.0
         return logprobs
+
+    def replay(self, workload: Workload, step: int, losses: Any) -> None:
+        self.calls.append("replay")
+
+    def snapshot(self) -> Snapshot:
+        from workloads.durable import Snapshot
+
+        return Snapshot({})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        self.calls.append("restore")
+
+    def checksum(self) -> str:
+        return ""
+
+    def seed(self, step: int) -> int:
+        return 0
 
     def parameters(self) -> dict[str, Any]:
         return {}

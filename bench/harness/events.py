@@ -2,8 +2,10 @@
 
 Kinds (`event`) and their other fields:
     stage       name: load, check, warmup, timed, evaluate, profile
-    step        step, step_s, losses, projected_gradients, warmup
+    step        step, step_s, losses, projected_gradients, warmup; seed, epoch (of V), learning_rate
     check, evaluation                        the fields of bench.result.Check and Evaluation
+    checksum, snapshot                       the fields of bench.harness.journal.ChecksumEntry and SnapshotEntry
+    resumed     step: another process goes on from here
     loaded      load_s
     data, environment, details               facts, plain JSON
     findings    name -> what a recorder found
@@ -81,7 +83,9 @@ class SessionLog:
             case "findings":
                 self._findings.update(fields)
             case "warning":
-                self._warnings.append(fields["text"])
+                self.warn(fields["text"])
+            case "resumed":
+                self._begin_again(fields["step"])
             case "error":
                 self._status, self._error = fields["status"], fields["text"]
                 self.usage_error = self._error if fields.get("usage") else None
@@ -99,6 +103,18 @@ class SessionLog:
 
     def fail(self, status: Status, text: str) -> None:
         self._status, self._error = status, text
+
+    def warn(self, text: str) -> None:
+        if text not in self._warnings:
+            self._warnings.append(text)
+
+    def _begin_again(self, step: int) -> None:
+        """Loading and checking happen again; steps and evaluations stay."""
+        self._status, self._error, self.finished, self.usage_error = "passed", None, False, None
+        self._checks.clear()
+        before = self._details.get("resumed_at", [])
+        self._details = {"resumed_at": [*before, step]}
+        self.warn("the session was interrupted and resumed: its step times come from several processes, some of them cold")
 
     def result(self) -> SessionResult:
         steps = self._steps

@@ -18,12 +18,16 @@ Reference = Callable[[Batch, Sequence[Probe], str], "torch.Tensor"]
 
 @dataclass(frozen=True)
 class Inputs:
-    """`reference(batch, probes, dtype)` gives losses [n_probes] by a plain Hugging Face forward in that dtype."""
+    """`reference(batch, probes, dtype)` gives losses [n_probes] by a plain Hugging Face forward in that dtype.
+
+    profiled    whether there is a model for the recorders to watch
+    """
 
     source: Any
     task: Any
     reference: Reference
     clock: Clock
+    profiled: bool = True
 
 
 def prepare(spec: RunSpec, index: int = 0) -> Inputs:
@@ -37,7 +41,7 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
     from workloads.tasks import load_task
 
     source = resolve_model(spec.model, spec.weights, trust_remote_code=spec.trust_remote_code)
-    task = load_task(spec.task, source=source, data=spec.data, data_seed=spec.data_seed, trust_remote_code=spec.trust_remote_code)
+    task = load_task(spec.task, source=source, data=spec.data, data_seed=spec.data_seed)
 
     def reference(batch: Batch, probes: Sequence[Probe], dtype: str) -> torch.Tensor:
         return reference_losses(source, replace(spec, dtype=dtype), batch, probes)

@@ -45,10 +45,17 @@ def stoppable() -> Iterator[Stop]:
 
 
 def run_process(
-    job: Job, *, timeout_s: float, log_path: Path, stop: Stop, on_event: Callable[[Event], None] = lambda event: None
+    job: Job,
+    *,
+    timeout_s: float,
+    log_path: Path,
+    stop: Stop,
+    on_event: Callable[[Event], None] = lambda event: None,
+    log: SessionLog | None = None,
 ) -> SessionLog:
-    """Run one session to its end, its time-out or a signal. Its output goes to `log_path`; its events come back added up."""
-    log = SessionLog(job.index)
+    """Run one session to its end, its time-out or a signal. Its output goes to `log_path`; its events come back added up,
+    to those of `log` where an earlier process began it."""
+    log = SessionLog(job.index) if log is None else log
     read_end, write_end = os.pipe()
     with open(log_path, "ab") as output:
         process = subprocess.Popen(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -14,42 +15,53 @@ import time
 import traceback
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from itertools import chain
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.api import Batch, Executor, UsageError, Workload
+from bench.api import Batch, Durable, UsageError, Workload
 from bench.config import RunSpec
 from bench.harness import gate
 from bench.harness.environment import gpu_clocks
 from bench.harness.events import Emit, plain
 from bench.harness.inputs import Inputs, prepare
-from bench.harness.steps import Step, core_step, run_steps
+from bench.harness.journal import History, read_journal
+from bench.harness.keeping import Keeper
+from bench.harness.steps import Diverged, Step, core_step, run_steps
 from bench.registry import EXECUTORS, resolve
-from bench.result import Status
+from bench.result import Evaluation, Status
 
 PROFILED_STEPS = 5
+CHECKSUM_EVERY = 200
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one session is to do."""
+    """What one session is to do. journal: where its snapshots go, and on `resume` what it goes on from."""
 
     spec: dict[str, Any]
     index: int = 0
     profile: bool = True
     record: tuple[str, ...] = ()
     trace: str | None = None
+    journal: str | None = None
+    resume: bool = False
+
+    def history(self) -> History:
+        """What an earlier process saw of this session."""
+        return read_journal(self.journal).sessions.get(self.index, History()) if self.resume and self.journal else History()
 
 
 def run_session(job: Job, emit: Emit) -> None:
     """All stages in order; raises what went wrong. An executor whose losses are wrong is not timed."""
     from workloads.make import make_workload
 
-    spec = RunSpec.from_json(job.spec)
+    spec, history = RunSpec.from_json(job.spec), job.history()
     emit({"event": "stage", "name": "load"})
     inputs = prepare(spec, job.index)
+    if history.data.get("digest", inputs.task.digest) != inputs.task.digest:
+        raise UsageError(f"--resume {job.journal}: the task's data are not those the run began with; restore them or run again")
     summary = dict(inputs.task.summary)
     for text in summary.pop("warnings", ()):
         emit({"event": "warning", "text": text})
@@ -59,7 +71,7 @@ def run_session(job: Job, emit: Emit) -> None:
     emit({"event": "stage", "name": "check"})
     expect = gate.expected(inputs.reference, first, workload.plan(0), spec.dtype, spec.device)
     emit({"event": "stage", "name": "load"})
-    executor: Executor = resolve(EXECUTORS, "--executor", spec.executor)()
+    executor: Durable = resolve(EXECUTORS, "--executor", spec.executor)()
     try:
         started = time.perf_counter()
         executor.load(spec, inputs.source, inputs.task)
@@ -70,7 +82,9 @@ def run_session(job: Job, emit: Emit) -> None:
         if warning:
             emit({"event": "warning", "text": warning})
         if check.passed:
-            Training(spec, job, inputs, executor, workload, emit).run(first, stream)
+            keeper = Keeper(executor, workload, history, emit, Path(job.journal) if job.journal else None, job.index)
+            keeper.rebuild()
+            Training(spec, job, inputs, executor, workload, emit, keeper).run(first, stream)
         torch = sys.modules.get("torch")
         threads = {"threads": torch.get_num_threads()} if torch else {}
         details = executor.details()
@@ -96,64 +110,94 @@ class Training:
     spec: RunSpec
     job: Job
     inputs: Inputs
-    executor: Executor
+    executor: Durable
     workload: Workload
     emit: Emit
+    keeper: Keeper
 
     def run(self, first: Batch, stream: Iterable[Batch]) -> None:
         """Warm-up steps count: the trajectory starts at step 0 and timed steps go on where they end."""
-        feed, spec, clock = chain([first], stream), self.spec, self.inputs.clock
-        total = spec.warmup + spec.steps
-        self.evaluate(0, "eval")
-        self.stage("warmup")
-        for step in run_steps(self.executor, self.workload, range(spec.warmup), feed, clock):
-            self.report(step)
-        timed: list[float] = []
-        clocks, wall_s, start = [], 0.0, spec.warmup
-        for stop in (*self.pauses(), total):
-            self.stage("timed")
+        spec, clock, history = self.spec, self.inputs.clock, self.keeper.history
+        total, done = spec.warmup + spec.steps, len(history.steps)
+        feed = islice(chain([first], stream), done, None)
+        timed = [step.step_s for step in history.steps if not step.warmup]
+        clocks, wall_s = [], 0.0
+        self.arrive(done)
+        for start, stop in pairwise(sorted({done, *(at for at in self.stops() if at > done)})):
+            self.stage("timed" if start >= spec.warmup else "warmup")
             clock.synchronize()
             began = time.perf_counter()
             for step in run_steps(self.executor, self.workload, range(start, stop), feed, clock):
-                timed.append(step.step_s)
                 self.report(step)
+                if step.step < spec.warmup:
+                    continue
+                timed.append(step.step_s)
                 if spec.device == "cuda" and len(timed) in (1, spec.steps):
                     clocks.append(gpu_clocks())
             clock.synchronize()
-            wall_s, start = wall_s + time.perf_counter() - began, stop
-            self.evaluate(stop, "eval" if stop == total else "dev")
-        self.emit({"event": "details", "timed_wall_s": wall_s} | ({"clocks": clocks} if clocks else {}))
-        if self.job.profile:
+            wall_s += (time.perf_counter() - began) * (start >= spec.warmup)
+            self.arrive(stop)
+        facts = {} if done else {"timed_wall_s": wall_s}
+        self.emit({"event": "details", **facts} | ({"clocks": clocks} if clocks else {}))
+        if self.job.profile and self.inputs.profiled:
             self.profile(first, total, median(timed))
+
+    def stops(self) -> set[int]:
+        """Where something is done between two steps."""
+        spec = self.spec
+        total = spec.warmup + spec.steps
+        every = {step for n in (spec.checkpoint_every, CHECKSUM_EVERY) if n for step in range(n, total, n)}
+        return {spec.warmup, total, *every, *self.pauses()}
 
     def pauses(self) -> list[int]:
         """Steps between timed ones at which the dev split is evaluated."""
         every, total = self.spec.eval_every, self.spec.warmup + self.spec.steps
         return [step for step in range(every, total, every) if step > self.spec.warmup] if every else []
 
+    def arrive(self, step: int) -> None:
+        """What is due in the state before this step and was not done before the run was interrupted."""
+        spec, keeper = self.spec, self.keeper
+        total = spec.warmup + spec.steps
+        keeper.checksum(step)
+        if spec.checkpoint_every and step and step % spec.checkpoint_every == 0 and step < total:
+            keeper.snapshot(step, "checkpoint")
+        if not spec.evaluate:
+            return
+        if step in self.pauses() or (step == total and spec.eval_every):
+            self.evaluate(step, "dev")
+            if keeper.best == step:
+                keeper.snapshot(step, "best")
+        if step in (0, total):
+            self.evaluate(step, "eval")
+        if step == total and keeper.best not in (None, total) and keeper.restore_best():
+            self.evaluate(keeper.best, "best")
+
     def report(self, step: Step) -> None:
-        self.emit({"event": "step", "warmup": step.step < self.spec.warmup, **asdict(step)})
+        direction = self.workload.plan(step.step)[0].direction
+        replayable = {"seed": self.executor.seed(step.step), "epoch": direction.epoch, "learning_rate": self.spec.learning_rate}
+        self.emit({"event": "step", "warmup": step.step < self.spec.warmup, **asdict(step), **replayable})
 
     def stage(self, name: str) -> None:
         self.emit({"event": "stage", "name": name})
 
     def evaluate(self, step: int, split: str) -> None:
-        """Held-out accuracy with its standard error, and the loss, of the state before this step."""
-        if not self.spec.evaluate:
+        """Accuracy with its standard error, and the loss, of the state before this step; best: the held-out set again."""
+        if self.keeper.evaluated(step, split):
             return
         import torch
 
         from workloads.tasks.loss import accuracy, classification_loss
 
         self.stage("evaluate")
-        examples = getattr(self.inputs.task, split)
+        examples = self.inputs.task.dev if split == "dev" else self.inputs.task.eval
         logprobs = self.executor.evaluate(examples)
         labels = torch.tensor([example.label for example in examples])
         share, count = float(accuracy(logprobs, labels)), len(examples)
         error = (share * (1 - share) / count) ** 0.5
         loss = float(classification_loss(logprobs, labels))
-        fields = {"step": step, "accuracy": share, "standard_error": error, "loss": loss, "examples": count, "split": split}
-        self.emit({"event": "evaluation", **fields})
+        if not math.isfinite(loss):
+            raise Diverged(f"step {step}: the loss on {split} is {loss}; lower --learning-rate or --eps, or use a wider --dtype")
+        self.keeper.evaluation(Evaluation(step, share, error, loss, count, split))
 
     def profile(self, batch: Batch, start: int, timed_step_s: float) -> None:
         """Steps of their own under the recorders. A recorder that breaks costs its findings, not the timings already made."""

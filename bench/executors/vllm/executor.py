@@ -17,6 +17,7 @@ from bench.capabilities import CAPABILITIES
 from bench.config import RunSpec
 from bench.executors.vllm import engine
 from bench.executors.vllm.rows import full_rows, one_token, shared_rows
+from workloads.durable import Snapshot
 from workloads.models import ModelSource
 from workloads.weights import layout
 
@@ -91,6 +92,21 @@ class VllmExecutor:
             self.apply(workload.update(at, losses))
             found.append(losses)
         return torch.stack(found)
+
+    def replay(self, workload: Workload, step: int, losses: torch.Tensor) -> None:
+        self._rpc("zo_replay", workload, step, losses)
+
+    def snapshot(self) -> Snapshot:
+        return self._rpc("zo_snapshot")
+
+    def restore(self, snapshot: Snapshot) -> None:
+        self._rpc("zo_restore", snapshot)
+
+    def checksum(self) -> str:
+        return self._rpc("zo_checksum")
+
+    def seed(self, step: int) -> int:
+        return self.spec.seed
 
     def evaluate(self, examples: Batch) -> torch.Tensor:
         if self.spec.loop == "resident":

@@ -20,6 +20,7 @@ from bench.executors.vllm.slots import AdapterSlots
 from bench.executors.vllm.views import lora_slices, parameter_views
 from workloads.dense import DenseStates
 from workloads.directions import Drawn, Layout, draw
+from workloads.durable import Snapshot, restore, save, state_checksum
 from workloads.state import AccumulatedState
 
 
@@ -123,6 +124,22 @@ class Resident:
             self.apply(workload.update(at, losses))
             found.append(losses)
         return torch.stack(found)
+
+    @torch.inference_mode()
+    def replay(self, workload: Workload, step: int, losses: torch.Tensor) -> None:
+        """Do again what a step did, without scoring: fold what its probes made stale, then move."""
+        self._fold({probe.direction.epoch for probe in workload.plan(step)})
+        self.apply(workload.update(step, losses.to(self.device if self.spec.loop == "resident" else "cpu")))
+
+    def snapshot(self) -> Snapshot:
+        return save(self.weights, self.state)
+
+    @torch.inference_mode()
+    def restore(self, snapshot: Snapshot) -> None:
+        restore(snapshot, self.weights, self.state, self.dense)
+
+    def checksum(self) -> str:
+        return state_checksum(self.weights, self.state)
 
     @torch.inference_mode()
     def evaluate(self, examples: Batch, chunk: int) -> torch.Tensor:

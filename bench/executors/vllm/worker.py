@@ -11,6 +11,7 @@ from bench.api import Batch, Probe, Update, Workload
 from bench.config import RunSpec
 from bench.executors.vllm.resident import Resident
 from workloads.directions import Layout
+from workloads.durable import Snapshot
 
 
 class ZoWorker:
@@ -50,6 +51,18 @@ class ZoWorker:
 
     def zo_apply(self, update: Update) -> None:
         self.zo.apply(update)
+
+    def zo_replay(self, workload: Workload, step: int, losses: torch.Tensor) -> None:
+        self.zo.replay(workload, step, losses)
+
+    def zo_snapshot(self) -> Snapshot:
+        return self.zo.snapshot()
+
+    def zo_restore(self, snapshot: Snapshot) -> None:
+        self.zo.restore(snapshot)
+
+    def zo_checksum(self) -> str:
+        return self.zo.checksum()
 
     def zo_evaluate(self, examples: Batch, chunk: int) -> torch.Tensor:
         return self.zo.evaluate(examples, chunk)

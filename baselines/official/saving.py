@@ -1,0 +1,81 @@
+"""Saving the official loop between two steps: weights, V, the interval's phase and numpy's stream, which upstream loses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from baselines.official.loop import LozoLoop, OfficialLoop
+from baselines.official.upstream import UpstreamLoop
+from workloads.checksum import checksum
+from workloads.durable import Snapshot
+
+Loop = OfficialLoop | UpstreamLoop
+Parameters = list[tuple[str, torch.nn.Parameter]]
+
+
+def save(parameters: Parameters, loop: Loop | None) -> Snapshot:
+    """Tensors under `weight:name`, `v:name` and `upstream:...`; loop: None for shared directions, which need no more."""
+    tensors = {f"weight:{name}": parameter.data for name, parameter in parameters}
+    facts: dict[str, Any] = {}
+    if isinstance(loop, OfficialLoop):
+        facts["steps_done"] = loop.steps_done
+    if isinstance(loop, LozoLoop):
+        tensors |= {f"v:{name}": v for name, v in loop.v.items()}
+    if isinstance(loop, UpstreamLoop):
+        for name, value in loop.state().items():
+            if isinstance(value, dict):
+                tensors |= {f"upstream:{name}:{key}": item for key, item in value.items()}
+            elif isinstance(value, torch.Tensor):
+                tensors[f"upstream:{name}"] = value
+            else:
+                facts.setdefault("upstream", {})[name] = value
+    if loop is not None:
+        facts["rng"] = _stream(loop)
+    return Snapshot({name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}, facts)
+
+
+def restore(snapshot: Snapshot, parameters: Parameters, loop: Loop | None) -> None:
+    """The inverse of `save`, in place."""
+    device = parameters[0][1].device
+    for name, parameter in parameters:
+        parameter.data = snapshot.tensors[f"weight:{name}"].to(device)
+    if isinstance(loop, OfficialLoop):
+        loop.steps_done = snapshot.facts["steps_done"]
+    if isinstance(loop, LozoLoop):
+        loop.v = {n.removeprefix("v:"): t.to(device) for n, t in snapshot.tensors.items() if n.startswith("v:")}
+    if isinstance(loop, UpstreamLoop):
+        state: dict[str, Any] = dict(snapshot.facts.get("upstream", {}))
+        for name, tensor in snapshot.tensors.items():
+            match name.split(":", 2):
+                case ["upstream", attribute, key]:
+                    state.setdefault(attribute, {})[key] = tensor.to(device)
+                case ["upstream", attribute]:
+                    state[attribute] = tensor.to(device)
+        loop.set_state(state)
+    if loop is not None:
+        state = dict(snapshot.facts["rng"])
+        state["state"] = state["state"] | {"key": np.array(state["state"]["key"], dtype=np.uint32)}
+        _rng(loop).set_state(state)
+
+
+def state_checksum(parameters: Parameters, loop: Loop | None) -> str:
+    """Of everything `save` keeps."""
+    snapshot = {f"weight:{name}": parameter.data for name, parameter in parameters}
+    if isinstance(loop, LozoLoop):
+        snapshot |= {f"v:{name}": v for name, v in loop.v.items()}
+    if loop is not None:
+        stream = _stream(loop)["state"]
+        snapshot["rng"] = torch.tensor([*stream["key"], stream["pos"]])
+    return checksum(snapshot)
+
+
+def _rng(loop: Loop) -> Any:
+    return loop.rng if isinstance(loop, OfficialLoop) else np.random
+
+
+def _stream(loop: Loop) -> dict[str, Any]:
+    state: dict[str, Any] = _rng(loop).get_state(legacy=False)
+    return state | {"state": {"key": state["state"]["key"].tolist(), "pos": int(state["state"]["pos"])}}

@@ -1,0 +1,86 @@
+"""`run --resume RUN`: goes on with the sessions that an interrupted run left undone, from its journal alone."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.api import UsageError
+from bench.capabilities import CAPABILITIES
+from bench.commands.run import Run, conduct
+from bench.config import RunSpec
+from bench.defaults import pick_device
+from bench.harness.events import SessionLog
+from bench.harness.journal import SUFFIX, Journal, JournalWriter, find_journals
+from bench.harness.store import Store
+from bench.registry import EXECUTORS, WORKLOADS, known, resolve
+
+
+def resume(run: str, *, timeout_s: float | None, results: str) -> int:
+    """run: id of a run or of a pair, or the path of a journal or result. Returns the exit code."""
+    paths = find_journals(run, Path(results))
+    folder = paths[0].parent
+    if folder.name != "local":
+        raise UsageError(f"--resume {run}: its journal lies in {folder}; move it into the local/ of a results folder to go on")
+    store, runs = Store(folder.parent), list[Run]()
+    with ExitStack() as opened:
+        for path in paths:
+            writer = JournalWriter(path, new=False)
+            opened.callback(writer.close)
+            journal = writer.read()
+            if len(paths) == 1 or not finished(journal):  # of a pair, what is left
+                check(journal)
+                options = replace(journal.header.options, results=str(folder.parent))
+                runs.append(reopen(journal, writer))
+        if not runs:
+            raise UsageError(f"--resume {run}: all its sessions are done; there is nothing to go on with")
+        options = options if timeout_s is None else replace(options, timeout_s=timeout_s)
+        return conduct(runs, options, store, Console(stderr=True))
+
+
+def finished(journal: Journal) -> bool:
+    return all(journal.done(index) for index in range(journal.header.options.sessions))
+
+
+def check(journal: Journal) -> None:
+    """UsageError when there is nothing to go on with, or not by this version or on this machine."""
+    spec = journal.header.spec
+    if finished(journal):
+        raise UsageError(f"--resume {journal.path}: all sessions of that run are done; there is nothing to go on with")
+    known(EXECUTORS, "--executor", spec.executor)
+    CAPABILITIES[spec.executor].check(spec)
+    check_version(journal)
+    pick_device(spec.device)
+
+
+def check_version(journal: Journal) -> RunSpec:
+    """UsageError when the workload is no longer the one that was run: its journal would replay to something else."""
+    header, spec = journal.header, journal.header.spec
+    version = resolve(WORKLOADS, "--workload", spec.workload).version
+    if version != header.result.workload_version:
+        raise UsageError(
+            f"{journal.path}: {spec.workload} was at version {header.result.workload_version}, it is now at {version}; run again"
+        )
+    return spec
+
+
+def reopen(journal: Journal, writer: JournalWriter) -> Run:
+    """The run as its journal has it: finished sessions in the result, the one that was cut short ready to go on."""
+    run = Run(journal.header.result, journal.header.spec, journal.path.name.removesuffix(SUFFIX), writer)
+    for index, history in sorted(journal.sessions.items()):
+        log = SessionLog(index)
+        for event in history.events:
+            log.add(event)
+        if history.done:
+            run.add(log.result(), log.data)
+        else:
+            resumed = {"event": "resumed", "step": len(history.steps)}
+            run.journal.event(index, resumed)
+            log.add(resumed)
+            run.logs[index] = log
+    if not run.going:
+        raise UsageError(f"--resume {journal.path}: the run ended as {run.result.status}; it would do so again")
+    return run

@@ -1,0 +1,115 @@
+"""What keeps a session alive beyond its process: checksums, snapshots, the best state, and the way back to them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench.api import Durable, UsageError, Workload
+from bench.harness.events import Emit
+from bench.harness.journal import ChecksumEntry, History, SnapshotEntry
+from bench.harness.snapshots import KEPT, Snapshots
+from bench.result import Evaluation
+
+
+@dataclass
+class Keeper:
+    """Reports what it keeps as events; `history` holds what an earlier process reported, and grows."""
+
+    executor: Durable
+    workload: Workload
+    history: History
+    emit: Emit
+    journal: Path | None
+    session: int
+
+    def rebuild(self, until: int | None = None) -> None:
+        """From the untrained state to the one before step `until` (default: where the history ends), without a forward pass.
+
+        UsageError when the state that comes out is not the one that was recorded.
+        """
+        steps, history = self.history.steps, self.history
+        end = len(steps) if until is None else until
+        if end == 0:
+            return
+        self.emit({"event": "stage", "name": "replay"})
+        recorded = {entry.step: entry.value for entry in history.checksums if entry.step <= end}
+        start = self._restore_newest(end) or 0
+        if start == 0 and 0 in recorded:
+            self._compare(0, recorded[0])
+        import torch
+
+        for step in range(start, end):
+            losses = torch.tensor(steps[step].losses, dtype=torch.float32)
+            self.executor.replay(self.workload, step, losses)
+            if self.executor.seed(step) != steps[step].seed:
+                raise UsageError(f"{self.journal}: step {step} replays with another seed than was recorded; run again")
+            if step + 1 in recorded:
+                self._compare(step + 1, recorded[step + 1])
+
+    def checksum(self, step: int) -> None:
+        if not any(entry.step == step for entry in self.history.checksums):
+            entry = ChecksumEntry(step, self.executor.checksum())
+            self.history.checksums.append(entry)
+            self.emit({"event": "checksum", **asdict(entry)})
+
+    def snapshot(self, step: int, kind: str) -> None:
+        """Save the state, unless it is there, and let go of the files that are no longer needed."""
+        snapshots = self.history.snapshots
+        if self.journal is None or any((entry.step, entry.kind) == (step, kind) for entry in snapshots):
+            return
+        files = Snapshots(self.journal, self.session)
+        entry = files.write(self.executor.snapshot(), step, self.executor.checksum(), kind)
+        snapshots.append(entry)
+        self.emit({"event": "snapshot", **asdict(entry)})
+        files.prune({entry.file for entry in [*self._kept("checkpoint")[:KEPT], *self._kept("best")[:1]]})
+
+    def evaluation(self, evaluation: Evaluation) -> None:
+        self.history.evaluations.append(evaluation)
+        self.emit({"event": "evaluation", **asdict(evaluation)})
+
+    def evaluated(self, step: int, split: str) -> bool:
+        return any((found.step, found.split) == (step, split) for found in self.history.evaluations)
+
+    @property
+    def best(self) -> int | None:
+        """The step of the lowest dev loss so far, the earliest of equals."""
+        dev = [found for found in self.history.evaluations if found.split == "dev"]
+        return min(dev, key=lambda found: found.loss).step if dev else None
+
+    def restore_best(self) -> bool:
+        """Bring the best state back; False, with a warning, when its snapshot is damaged."""
+        entry = next((entry for entry in self._kept("best") if entry.step == self.best), None)
+        return entry is not None and self._restored(entry)
+
+    def _kept(self, kind: str) -> list[SnapshotEntry]:
+        """Newest first."""
+        return [entry for entry in reversed(self.history.snapshots) if entry.kind == kind]
+
+    def _restore_newest(self, end: int) -> int | None:
+        """The step of the newest snapshot not after `end` that is whole, restored; None when there is none."""
+        if self.journal is None:
+            return None
+        folder = Snapshots(self.journal, self.session).folder
+        for entry in sorted(self.history.snapshots, key=lambda entry: entry.step, reverse=True):
+            if entry.step <= end and (folder / entry.file).exists() and self._restored(entry):
+                return entry.step
+        return None
+
+    def _restored(self, entry: SnapshotEntry) -> bool:
+        assert self.journal is not None
+        try:
+            self.executor.restore(Snapshots(self.journal, self.session).read(entry))
+        except UsageError as error:
+            self.emit({"event": "warning", "text": f"{error}; an earlier state is used"})
+            return False
+        self._compare(entry.step, entry.checksum)
+        return True
+
+    def _compare(self, step: int, recorded: str) -> None:
+        found = self.executor.checksum()
+        if found != recorded:
+            raise UsageError(
+                f"{self.journal}: the state before step {step} has checksum {found}, recorded was {recorded}; "
+                "weights, torch, device or threads are not those the run began with: restore them or run again"
+            )

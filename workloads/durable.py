@@ -1,0 +1,56 @@
+"""A state of zeroth-order training that can be saved, restored, redone from its losses, and checked, bit for bit.
+
+Shared by the executors that keep scoped weights, an accumulated state beside them and, for dense states, a copy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from bench.api import Direction
+from workloads.checksum import checksum
+from workloads.dense import DenseStates
+from workloads.state import AccumulatedState, Pending
+
+WEIGHT, PENDING = "weight:", "pending:"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """tensors: name -> CPU copy; facts: what is no tensor, plain JSON."""
+
+    tensors: dict[str, torch.Tensor]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def save(weights: dict[str, torch.Tensor], state: AccumulatedState) -> Snapshot:
+    """Scoped weights as they stand after their last fold, and what is pending since."""
+    tensors = {WEIGHT + name: _copy(weight) for name, weight in weights.items()}
+    held = list(state.pending.values())
+    tensors |= {f"{PENDING}{i}": _copy(pending.factor) for i, pending in enumerate(held)}
+    return Snapshot(tensors, {"pending": [asdict(pending.last) for pending in held]})
+
+
+def restore(snapshot: Snapshot, weights: dict[str, torch.Tensor], state: AccumulatedState, dense: DenseStates | None) -> None:
+    """Put a snapshot back, in place."""
+    for name, weight in weights.items():
+        weight.copy_(snapshot.tensors[WEIGHT + name])
+    if dense is not None:
+        dense.sync()
+    state.pending.clear()
+    for i, fields in enumerate(snapshot.facts["pending"]):
+        last = Direction(**fields)
+        state.pending[last.epoch] = Pending(last, snapshot.tensors[f"{PENDING}{i}"].to(state.device))
+
+
+def state_checksum(weights: dict[str, torch.Tensor], state: AccumulatedState) -> str:
+    """Of the scoped weights and the accumulated state."""
+    pending = {f"{PENDING}{epoch}": held.factor for epoch, held in state.pending.items()}
+    return checksum(weights | pending)
+
+
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().to("cpu", copy=True).contiguous()
