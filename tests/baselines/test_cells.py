@@ -1,0 +1,130 @@
+"""Every workload on official (shared directions) and eager, against the float64 loop: ten steps, losses and weight change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from bench.harness import gate
+from workloads.make import make_workload
+from workloads.reference import reference_losses
+from workloads.state import AccumulatedState
+
+LOSS_TOLERANCE, CHANGE_TOLERANCE = 2e-5, 1e-3
+Make = Callable[..., Any]
+
+CELLS = [(w, e, s, "opt") for w in ("lozo", "mezo", "factorized") for e in ("official", "eager") for s in ("lora", "full")]
+CELLS += [(w, "eager", s, a) for w, s in (("lozo", "full"), ("factorized", "lora")) for a in ("llama", "qwen3")]
+
+
+def follow(executor: Any, truth: Any, examples: tuple, steps: int = 10) -> tuple[float, float]:
+    """Largest difference of a loss, and the relative error of the weight change."""
+    method, worst = make_workload(truth.spec), 0.0
+    for number in range(steps):
+        batch = examples[: 8 - number % 3]
+        expected = truth.step(number, batch)
+        if number % 2:  # both ways of driving an executor, in turn
+            losses = executor.run_steps(method, number, [batch])[0]
+        else:
+            losses = executor.score(batch, method.plan(number))
+            executor.apply(method.update(number, losses))
+        worst = max(worst, float((losses.double() - expected).abs().max()))
+    return worst, truth.change_error(executor.parameters())
+
+
+@pytest.mark.parametrize(("workload", "executor", "scope", "architecture"), CELLS)
+def test_a_cell_follows_the_float64_loop(
+    workload: str, executor: str, scope: str, architecture: str, tiny_spec: Make, loaded: Make, plain_loop: Make,
+    tiny_source: Make, tiny_task: Any,
+) -> None:  # fmt: skip
+    spec, source = tiny_spec(workload, executor, scope=scope), tiny_source(architecture)
+    loss_error, change_error = follow(loaded(spec, source, tiny_task), plain_loop(source, spec), tiny_task.train)
+    assert loss_error <= LOSS_TOLERANCE
+    assert change_error <= CHANGE_TOLERANCE
+
+
+@pytest.mark.parametrize("executor", ["official", "eager"])
+def test_without_its_updates_a_cell_leaves_the_float64_loop(
+    executor: str, tiny_spec: Make, loaded: Make, plain_loop: Make, tiny_source: Make, tiny_task: Any
+) -> None:
+    spec, source = tiny_spec("lozo", executor), tiny_source("opt")
+    broken = loaded(spec, source, tiny_task)
+    broken.apply = lambda update: None
+    loss_error, change_error = follow(broken, plain_loop(source, spec), tiny_task.train)
+    assert loss_error > LOSS_TOLERANCE
+    assert change_error > CHANGE_TOLERANCE
+
+
+@pytest.mark.parametrize("workload", ["lozo", "factorized"])
+def test_without_its_folds_a_cell_leaves_the_float64_loop(
+    workload: str, tiny_spec: Make, loaded: Make, plain_loop: Make, tiny_source: Make, tiny_task: Any
+) -> None:
+    class Forgetful(AccumulatedState):
+        def fold(self, weights: dict, epochs: Any) -> None:
+            super().fold({}, epochs)
+
+    spec, source = tiny_spec(workload, "eager"), tiny_source("opt")
+    broken = loaded(spec, source, tiny_task)
+    broken.state = Forgetful(broken.layout, "cpu", torch.float32)
+    loss_error, change_error = follow(broken, plain_loop(source, spec), tiny_task.train)
+    assert loss_error > LOSS_TOLERANCE
+    assert change_error > CHANGE_TOLERANCE
+
+
+@pytest.mark.parametrize("executor", ["official", "eager"])
+@pytest.mark.parametrize("workload", ["lozo", "mezo", "factorized"])
+def test_three_queries_are_the_mean_of_three_single_ones(
+    workload: str, executor: str, tiny_spec: Make, loaded: Make, tiny_source: Make, tiny_task: Any
+) -> None:
+    spec, source, batch = tiny_spec(workload, executor, queries=3), tiny_source("opt"), tiny_task.train
+    method, single = make_workload(spec), make_workload(tiny_spec(workload, executor))
+    together = loaded(spec, source, tiny_task)
+    before = together.parameters()
+    losses = together.run_steps(method, 0, [batch])[0]
+    after, changes = together.parameters(), []
+    for query in range(3):
+        alone = loaded(spec, source, tiny_task)
+        probes = method.plan(0)[2 * query : 2 * query + 2]
+        pair = alone.score(batch, probes)
+        assert torch.allclose(pair, losses[2 * query : 2 * query + 2], rtol=0, atol=2e-6)
+        coefficient = -spec.learning_rate * single.projected_gradients(pair)[0]
+        alone.apply(type(method.update(0, losses))(((probes[0].direction, coefficient),)))
+        found = alone.parameters()
+        changes.append({name: (found[name] - before[name]).double() for name in before})
+    for name in before:
+        mean = sum(change[name] for change in changes) / 3
+        assert torch.allclose((after[name] - before[name]).double(), mean, rtol=0, atol=1e-6), name
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("executor", ["official", "eager"])
+@pytest.mark.parametrize("workload", ["lozo", "mezo", "factorized"])
+def test_every_cell_runs_in_every_precision(
+    workload: str, executor: str, dtype: str, tiny_spec: Make, loaded: Make, tiny_source: Make, tiny_task: Any
+) -> None:
+    """The gate's tolerance before the first step, then steps over a fold, all finite."""
+    source, batch = tiny_source("opt"), tiny_task.train
+    spec = tiny_spec(workload, executor, dtype=dtype, interval=2, learning_rate=1e-6)
+    method = make_workload(spec)
+
+    def reference(examples: Any, probes: Any, name: str) -> torch.Tensor:
+        return reference_losses(source, tiny_spec(workload, executor, dtype=name), examples, probes)
+
+    expect = gate.expected(reference, batch, method.plan(0), dtype, "cpu")
+    under_test = loaded(spec, source, tiny_task)
+    check, _ = gate.check(under_test, expect)
+    assert check.passed, check
+    assert under_test.run_steps(method, 0, [batch] * 3).isfinite().all()
+    assert all(value.isfinite().all() for value in under_test.parameters().values())
+
+
+def test_the_reference_is_the_same_in_float64(tiny_spec: Make, plain_loop: Make, tiny_source: Make, tiny_task: Any) -> None:
+    spec, source = tiny_spec("lozo", "eager", scope="full"), tiny_source("llama")
+    truth = plain_loop(source, spec).step(0, tiny_task.train)
+    probes = make_workload(spec).plan(0)
+    wide = reference_losses(source, spec, tiny_task.train, probes, arithmetic=torch.float64)
+    assert torch.allclose(wide, truth, rtol=0, atol=2e-6)  # the architecture itself takes its softmax in float32
+    assert torch.allclose(reference_losses(source, spec, tiny_task.train, probes).double(), truth, rtol=0, atol=1e-5)

@@ -1,0 +1,128 @@
+"""The methods' plans and updates, and the accumulated state between folds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from bench.api import Direction, Workload
+from workloads.directions import draw
+from workloads.factorized import Factorized
+from workloads.lozo import LoZO
+from workloads.mezo import MeZO
+from workloads.rounding import add_
+from workloads.state import AccumulatedState
+
+METHODS: list[Any] = [LoZO, MeZO, Factorized]
+LAYOUT = {"a": (5, 4), "bias": (5,), "b": (3, 6)}
+
+
+def method(kind: Any, **changes: Any) -> Any:
+    return kind(**({"learning_rate": 0.1, "eps": 0.01, "rank": 2, "interval": 3, "queries": 2, "seed": 7} | changes))
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_the_plan_scores_both_sides_of_every_query(kind: Any) -> None:
+    chosen = method(kind)
+    assert isinstance(chosen, Workload)
+    plan = chosen.plan(4)
+    assert [probe.shift for probe in plan] == [0.01, -0.01, 0.01, -0.01]
+    assert [probe.direction.query for probe in plan] == [0, 0, 1, 1]
+    assert {(probe.direction.seed, probe.direction.step) for probe in plan} == {(7, 4)}
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_the_update_is_the_mean_of_the_queries_along_what_was_measured(kind: Any) -> None:
+    chosen, losses = method(kind), torch.tensor([0.7, 0.6, 0.5, 0.8])
+    gradients = chosen.projected_gradients(losses)
+    assert gradients.tolist() == pytest.approx([5.0, -15.0], rel=1e-5)
+    update = chosen.update(4, losses)
+    assert [direction for direction, _ in update.terms] == [chosen.plan(4)[0].direction, chosen.plan(4)[2].direction]
+    assert [float(c) for _, c in update.terms] == pytest.approx([-0.1 * 5 / 2, 0.1 * 15 / 2], rel=1e-5)
+    assert all(c.ndim == 0 for _, c in update.terms)
+    history = torch.stack([losses, losses + 1])
+    assert torch.allclose(chosen.projected_gradients(history), gradients.expand(2, 2), atol=1e-4)
+
+
+def test_kinds_ranks_and_epochs() -> None:
+    lozo, mezo, factorized = (method(kind).plan(5)[2].direction for kind in METHODS)
+    assert (lozo.kind, lozo.rank, lozo.epoch) == ("lowrank", 2, (1, 0))
+    assert (mezo.kind, mezo.rank) == ("dense", 0)
+    assert (factorized.kind, factorized.rank, factorized.epoch) == ("factorized", 2, (5, 1))
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_steps_descend_a_quadratic(kind: Any) -> None:
+    chosen = method(kind, learning_rate=0.01, queries=4, interval=5)
+    torch.manual_seed(0)
+    weight, target = torch.zeros(5, 4, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
+
+    def loss(w: torch.Tensor) -> torch.Tensor:
+        return (w - target).square().sum()
+
+    before = loss(weight)
+    for step in range(150):
+        deltas = [draw(probe.direction, {"w": (5, 4)}, "cpu").delta("w").double() * probe.shift for probe in chosen.plan(step)]
+        losses = torch.stack([loss(weight + delta) for delta in deltas])
+        for direction, coefficient in chosen.update(step, losses).terms:
+            weight += coefficient * draw(direction, {"w": (5, 4)}, "cpu").delta("w").double()
+    assert loss(weight) < 0.2 * before
+
+
+def lowrank(step: int, query: int = 0) -> Direction:
+    return Direction("lowrank", 0, step, query, 2, 3)
+
+
+def test_the_accumulated_state_is_the_sum_of_its_updates() -> None:
+    state, expected = AccumulatedState(LAYOUT, "cpu", torch.float32), {name: torch.zeros(LAYOUT[name]) for name in ("a", "b")}
+    for step in range(5):  # two epochs of V
+        drawn = draw(lowrank(step), LAYOUT, "cpu")
+        state.add(drawn, torch.tensor(0.1 * (step + 1)))
+        for name in expected:
+            expected[name] += 0.1 * (step + 1) * drawn.u(name) @ drawn.v(name).T
+    assert list(state.pending) == [(0, 0), (1, 0)]
+    assert state.stale({(1, 0)}) == [(0, 0)]
+    values = state.values()
+    assert values.delta("bias") is None
+    weights = {name: torch.ones(shape) for name, shape in LAYOUT.items()}
+    for name in expected:
+        assert torch.allclose(values.delta(name), expected[name], atol=1e-6)
+    state.fold(weights, [(0, 0), (1, 0)])
+    assert all(torch.allclose(weights[name], 1 + expected[name], atol=1e-6) for name in expected)
+    assert torch.equal(weights["bias"], torch.ones(5))
+    assert not state.pending
+    assert state.nbytes() == 0
+
+
+def test_the_accumulated_state_scales_factorized_terms_and_keeps_queries_apart() -> None:
+    state = AccumulatedState(LAYOUT, "cpu", torch.float32)
+    drawn = [draw(Direction("factorized", 0, 2, query, 4), LAYOUT, "cpu") for query in range(2)]
+    for found in drawn:
+        state.add(found, torch.tensor(2.0))
+    expected = sum(2.0 * found.u("b") @ found.v("b").T / 2 for found in drawn)  # 1 / sqrt(rank)
+    assert torch.allclose(state.values().delta("b"), expected, atol=1e-5)
+    assert state.factor((2, 1)).shape == (8, 4)
+    assert state.factor((3, 0)) is None
+
+
+def test_a_16_bit_fold_rounds_by_seed_step_and_name_and_reports_what_came_through() -> None:
+    def folded(more: int) -> tuple[torch.Tensor, dict]:
+        layout = {"w": (64, 64)}
+        state = AccumulatedState(layout, "cpu", torch.float16)
+        state.add(draw(lowrank(1 + more), layout, "cpu", torch.float16), torch.tensor(1e-5))
+        weight = torch.linspace(-1, 1, 64 * 64).view(64, 64).half()
+        by_hand = weight.clone()
+        add_(by_hand, state.values().delta("w"), 0, 1 + more, "w")
+        state.fold({"w": weight}, [(0, 0)])
+        assert torch.equal(weight, by_hand)
+        return weight, state.facts()
+
+    (first, facts), (again, _), (other, _) = folded(0), folded(0), folded(1)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert facts["folds"] == 1
+    assert 0 < facts["fold_absorbed_fraction"] < 0.5
+    assert 0 < facts["fold_cosine"] < 1
+    assert AccumulatedState({}, "cpu", torch.float16).facts()["fold_cosine"] is None
