@@ -44,6 +44,11 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
     task = load_task(spec.task, source=source, data=spec.data, data_seed=spec.data_seed)
 
     def reference(batch: Batch, probes: Sequence[Probe], dtype: str) -> torch.Tensor:
-        return reference_losses(source, replace(spec, dtype=dtype), batch, probes)
+        losses = reference_losses(source, replace(spec, dtype=dtype), batch, probes)
+        if spec.device == "cuda":
+            from torch.cuda import empty_cache
+
+            empty_cache()  # the executor is loaded next and wants the room
+        return losses
 
     return Inputs(source, task, reference, CudaClock() if spec.device == "cuda" else WallClock())

@@ -77,10 +77,13 @@ def start(spec: RunSpec, source: ModelSource, *, slots: int, rank: int, rows: in
 
 
 def _compilation(spec: RunSpec, tokens: int) -> dict[str, Any]:
-    """Eager on the CPU; on a GPU compiled, with piecewise graphs up to the tokens of the largest step."""
+    """Eager on the CPU; on a GPU compiled, with piecewise graphs for the token counts steps have.
+
+    Fine sizes where most steps fall, so that little is padded; the rare longer ones run compiled without a graph.
+    """
     if spec.device == "cpu":
         return {"enforce_eager": True}
-    sizes = [size for size in (1, 2, 4, *range(8, 256, 8), *range(256, 4097, 32)) if size < tokens + 32]
+    sizes = [size for size in (*range(64, 640, 16), *range(640, 1281, 64)) if size <= tokens] or [tokens]
     return {"compilation_config": {"cudagraph_mode": "PIECEWISE", "cudagraph_capture_sizes": sizes}}
 
 

@@ -53,6 +53,7 @@ class Forward:
             num_scheduled_tokens_np=rows.lengths,
             max_num_scheduled_tokens=longest,
             use_cascade_attn=False,
+            force_eager=not self.compiled,
             force_has_lora=max(slots) >= 0,
             force_num_active_loras=len(set(slots) - {-1}),
         )
