@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from bench.api import Example
 from workloads.models import ModelSource
 from workloads.tasks import TaskData
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tiny models gain nothing from more
 
 SMALL = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 64, "vocab_size": 320, "max_position_embeddings": 64}
 GATED = {"intermediate_size": 96, "num_key_value_heads": 1, "head_dim": 32, "initializer_range": 0.1}
