@@ -1,0 +1,52 @@
+"""`python -m analysis losses PATH... --output FILE`: figures from result files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.api import UsageError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+Paths = Annotated[list[str], typer.Argument(help="result files or folders")]
+
+
+@app.callback()
+def about() -> None:
+    """Figures and reports; reads result files only."""
+
+
+@app.command()
+def losses(
+    paths: Paths, output: Annotated[str, typer.Option(help="the picture to write; its suffix is the format")] = "losses.png"
+) -> None:
+    """The loss over the steps: the newest run of every executor for the workload and model that were run last."""
+    from analysis.losses import draw
+    from analysis.runs import load_runs
+
+    timed = [run for run in load_runs(paths) if run.sessions]
+    if not timed:
+        raise UsageError(f"{', '.join(paths)}: no run with timed steps; `python -m bench run` makes one")
+    what = ("workload", "model")
+    alike = [run for run in timed if all(run.spec[name] == timed[-1].spec[name] for name in what)]
+    runs = list({run.point: run for run in alike}.values())
+    draw(runs, Path(output))
+    print(json.dumps({"output": output, "runs": [str(run.path) for run in runs]}, separators=(",", ":")))
+
+
+def main() -> int:
+    """Exit 2 with one line for bad input."""
+    try:
+        app(standalone_mode=False)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
