@@ -30,6 +30,16 @@ class Format(StrEnum):
     json = "json"
 
 
+class ExportFormat(StrEnum):
+    peft = "peft"
+    merged = "merged"
+
+
+class State(StrEnum):
+    best = "best"
+    last = "last"
+
+
 def _option(text: str, default: str, *, panel: str | None = None, metavar: str | None = None) -> Any:
     return typer.Option(help=text, show_default=default, rich_help_panel=panel, metavar=metavar)
 
@@ -181,6 +191,22 @@ def compare(
     from bench.commands.compare import run_compare
 
     raise typer.Exit(run_compare(paths or [], reference=reference, format=format.value, fail_below=fail_below, every=every))
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="Id, journal or result file of a run.", metavar="RUN")],
+    output: Annotated[str, typer.Option(help="New folder for the files.", metavar="DIR")],
+    format: Annotated[ExportFormat, _option("peft: a LoRA adapter; merged: the whole model.", "peft")] = ExportFormat.peft,
+    rank: Annotated[int | None, _option("Rank of the adapter, reached by SVD.", "the sum over V's epochs")] = None,
+    state: Annotated[State | None, _option("best: by dev loss; last.", "best if --eval-every kept one, else last")] = None,
+    results: Results = "results",
+) -> None:
+    """The state a run has trained as a PEFT adapter or merged Hugging Face weights, redone from its journal."""
+    from bench.commands.export import export as command
+
+    chosen = state.value if state else None
+    raise typer.Exit(command(run, format=format.value, output=output, rank=rank, state=chosen, results=results))
 
 
 @app.command("list")

@@ -31,28 +31,18 @@ def resume(run: str, *, timeout_s: float | None, results: str) -> int:
             writer = JournalWriter(path, new=False)
             opened.callback(writer.close)
             journal = writer.read()
-            if len(paths) == 1 or not finished(journal):  # of a pair, what is left
-                check(journal)
-                options = replace(journal.header.options, results=str(folder.parent))
-                runs.append(reopen(journal, writer))
-        if not runs:
-            raise UsageError(f"--resume {run}: all its sessions are done; there is nothing to go on with")
+            check(journal)
+            options = replace(journal.header.options, results=str(folder.parent))
+            runs.append(reopen(journal, writer, store))
         options = options if timeout_s is None else replace(options, timeout_s=timeout_s)
         return conduct(runs, options, store, Console(stderr=True))
 
 
-def finished(journal: Journal) -> bool:
-    return all(journal.done(index) for index in range(journal.header.options.sessions))
-
-
 def check(journal: Journal) -> None:
-    """UsageError when there is nothing to go on with, or not by this version or on this machine."""
-    spec = journal.header.spec
-    if finished(journal):
-        raise UsageError(f"--resume {journal.path}: all sessions of that run are done; there is nothing to go on with")
+    """UsageError when this version or this machine cannot go on with the run."""
+    spec = check_version(journal)
     known(EXECUTORS, "--executor", spec.executor)
     CAPABILITIES[spec.executor].check(spec)
-    check_version(journal)
     pick_device(spec.device)
 
 
@@ -67,7 +57,7 @@ def check_version(journal: Journal) -> RunSpec:
     return spec
 
 
-def reopen(journal: Journal, writer: JournalWriter) -> Run:
+def reopen(journal: Journal, writer: JournalWriter, store: Store) -> Run:
     """The run as its journal has it: finished sessions in the result, the one that was cut short ready to go on."""
     run = Run(journal.header.result, journal.header.spec, journal.path.name.removesuffix(SUFFIX), writer)
     for index, history in sorted(journal.sessions.items()):
@@ -76,11 +66,10 @@ def reopen(journal: Journal, writer: JournalWriter) -> Run:
             log.add(event)
         if history.done:
             run.add(log.result(), log.data)
+            run.path = store.write(run.result)
         else:
             resumed = {"event": "resumed", "step": len(history.steps)}
             run.journal.event(index, resumed)
             log.add(resumed)
             run.logs[index] = log
-    if not run.going:
-        raise UsageError(f"--resume {journal.path}: the run ended as {run.result.status}; it would do so again")
     return run

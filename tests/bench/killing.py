@@ -1,0 +1,150 @@
+"""Runs that are killed at exact moments and resumed, against one that was not. `python tests/bench/killing.py 100` is the soak.
+
+The model is small enough for steps of milliseconds; everything else is the real thing: command line, processes, files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.harness.journal import SUFFIX, Journal, read_journal
+from bench.result import Result, SessionResult, load_result
+
+HERE = Path(__file__).parent
+WORDS = ("a", "good", "bad", "fine", "dull", "film", "plot", "great", "terrible", "It", "was", "very", "not", "so", "and", "the")
+STEPS, WARMUP = 26, 4
+METHOD = {"--steps": STEPS, "--warmup": WARMUP, "--interval": 4, "--batch-size": 4, "--learning-rate": 1e-3}
+KEEPING = {"--checkpoint-every": 8, "--eval-every": 10}
+
+
+def build_model(folder: Path) -> Path:
+    """A two-layer OPT with weights and a tokenizer of whole words, as Hugging Face stores them."""
+    import torch
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import OPTConfig, OPTForCausalLM
+
+    words = ["<s>", "<pad>", "</s>", "<unk>", *(f" {word}" for word in WORDS), *WORDS]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?\S+"), "isolated")
+    folder.mkdir(parents=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names))
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    tokens = {"vocab_size": len(words), "max_position_embeddings": 64, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+    model = OPTForCausalLM(OPTConfig(**sizes, **tokens, dropout=0.0, init_std=0.2))
+    model.save_pretrained(folder)
+    return folder
+
+
+def write_data(path: Path) -> Path:
+    draw = random.Random(0)
+    rows = [(" ".join(draw.choices(WORDS, k=draw.randrange(3, 9))), draw.randrange(2)) for _ in range(60)]
+    path.write_text("".join(json.dumps({"sentence": text, "label": label}) + "\n" for text, label in rows))
+    return path
+
+
+@dataclass(frozen=True)
+class Killable:
+    """A run of one executor on that model; every call is one command line."""
+
+    folder: Path
+    model: Path
+    data: Path
+    executor: str
+    options: tuple[str, ...] = ()
+
+    @classmethod
+    def make(cls, folder: Path, executor: str, *options: str) -> Killable:
+        return cls(folder / "results", build_model(folder / "model"), write_data(folder / "data.jsonl"), executor, options)
+
+    def begin(self, kill: str | None = None, **more: Any) -> int:
+        given = METHOD | KEEPING | {"--executor": self.executor, "--model": self.model, "--data": self.data, "--device": "cpu"}
+        words = [str(word) for pair in (given | more).items() for word in pair]
+        return self._call(["run", *words, "--sessions", "1", "--no-profile", *self.options], kill)
+
+    def resume(self, kill: str | None = None) -> int:
+        return self._call(["run", "--resume", self.id], kill)
+
+    @property
+    def journal_path(self) -> Path:
+        (path,) = (self.folder / "local").glob(f"*{SUFFIX}")
+        return path
+
+    @property
+    def id(self) -> str:
+        return self.journal_path.name.removesuffix(SUFFIX).rpartition("_")[2]
+
+    @property
+    def journal(self) -> Journal:
+        return read_journal(self.journal_path)
+
+    @property
+    def result(self) -> Result:
+        return load_result(self.journal_path.with_name(self.journal_path.name.removesuffix(SUFFIX) + ".json"))
+
+    @property
+    def session(self) -> SessionResult:
+        (session,) = self.result.sessions
+        return session
+
+    def _call(self, arguments: list[str], kill: str | None) -> int:
+        """Exit code; -9 when it was killed."""
+        environment = os.environ | {"ZO_KILL": kill or "", "OMP_NUM_THREADS": "1"}
+        environment["PYTHONPATH"] = os.pathsep.join([str(HERE / "killpoints"), os.environ.get("PYTHONPATH", "")]).rstrip(":")
+        command = [sys.executable, "-m", "bench", *arguments, "--results", str(self.folder)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert "Traceback" not in done.stderr, done.stderr
+        if kill is None:
+            assert done.returncode == 0, done.stderr
+        return done.returncode
+
+
+def trajectory(session: SessionResult) -> tuple[Any, ...]:
+    """What must not depend on interruptions."""
+    assert session.status == "passed", session.error
+    return session.losses, session.projected_gradients, session.evaluations
+
+
+def soak(kills: int, seed: int) -> None:
+    """Random moments of random points, in chains: each run is killed five times before it may finish."""
+    draw, done = random.Random(seed), 0
+    points = {"eager": ["fold", "snapshot", "saved", "result", "journal"], "vllm": ["fold", "snapshot", "saved", "journal"]}
+    points["official"] = ["rewrite", "snapshot", "saved", "result", "journal"]
+    expected = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for executor in points:
+            reference = Killable.make(Path(folder) / executor, executor)
+            reference.begin()
+            expected[executor] = trajectory(reference.session)
+        number = 0
+        while done < kills:
+            executor = draw.choice(["eager", "official", "eager", "official", "vllm"])
+            run, begun, number = Killable.make(Path(folder) / f"run{number}", executor), False, number + 1
+            for _ in range(5):
+                point = draw.choice(points[executor])
+                most = {"fold": 60, "rewrite": 900, "snapshot": 3, "saved": 3, "result": 1, "journal": 60}[point]
+                code = (run.resume if begun else run.begin)(f"{point}:{draw.randint(1, most)}")
+                done += code == -signal.SIGKILL
+                begun = begun or any((run.folder / "local").glob(f"*{SUFFIX}"))
+                if code != -signal.SIGKILL:
+                    break
+            if not begun or run.journal.header is None:
+                continue
+            run.resume()
+            assert trajectory(run.session) == expected[executor], f"{executor}: another trajectory, seed {seed}, run {number}"
+            print(f"{done} kills, {number} runs, all trajectories the same bit for bit", flush=True)
+
+
+if __name__ == "__main__":
+    soak(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
