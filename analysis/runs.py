@@ -18,7 +18,7 @@ OWN = ("executor", *FEATURES, "loop", "directions")
 """Fields of the specification in which the two sides of a comparison may differ."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """One result file. `named` is true when the user gave this very file."""
 
@@ -29,6 +29,9 @@ class Run:
     @property
     def spec(self) -> dict[str, Any]:
         return self.result.spec
+
+    def value(self, name: str) -> Any:
+        return self.variant if name == "variant" else self.spec[name]
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -43,6 +46,10 @@ class Run:
     def details(self) -> dict[str, Any]:
         """The executor's facts, from the last session that has any."""
         return next((s.details for s in reversed(self.result.sessions) if s.details), {})
+
+    def finding(self, recorder: str) -> dict[str, Any] | None:
+        """What a recorder found in the last session that had it watch."""
+        return next((s.findings[recorder] for s in reversed(self.result.sessions) if recorder in s.findings), None)
 
     @property
     def usable(self) -> bool:
@@ -97,6 +104,11 @@ class Run:
         if self.spec["device"] == "cpu":
             fields["threads"] = environment.get("threads")
         return fields
+
+
+def find(runs: Iterable[Run], **wanted: str) -> Run | None:
+    """The newest run whose specification (or variant) has these values."""
+    return next((run for run in reversed(list(runs)) if all(run.value(k) == v for k, v in wanted.items())), None)
 
 
 def differences(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:

@@ -256,3 +256,31 @@ def _complain(text: str, code: int, debug: bool) -> int:
         traceback.print_exc()
     print("error: " + " ".join(text.split()), file=sys.stderr)
     return code
+
+
+@app.command()
+def ablate(
+    executor: Annotated[str, _option("Whose features are switched.", "vllm", metavar="eager|vllm")] = "vllm",
+    workload: Annotated[str, _option("ZO algorithm.", "lozo", metavar="lozo|factorized")] = "lozo",
+    model: Annotated[str, _option("Name in `list`, hub id or local path.", "opt-tiny")] = "opt-tiny",
+    weights: Annotated[
+        str | None, _option("Where weights come from.", "auto: pretrained", metavar="|".join(CHOICES["weights"]))
+    ] = None,
+    device: Annotated[str, _option("Where to run.", "auto: a GPU if there is one", metavar="auto|cpu|cuda")] = "auto",
+    dtype: Annotated[str | None, _option("Type of weights.", "float16 on a GPU, float32 on a CPU", metavar="DTYPE")] = None,
+    batch_size: Annotated[int | None, _option("Examples in a minibatch.", "16")] = None,
+    rank: Annotated[int | None, _option("Rank of the directions.", "2, factorized 128")] = None,
+    rounds: Annotated[int, _option("Blocks of each point.", "5")] = 5,
+    steps: Annotated[int, _option("Timed steps in a block.", "5")] = 5,
+    profile: Annotated[bool, _option("Profile each point after the blocks.", "yes")] = True,
+    quick: Annotated[bool, _option("3 blocks of 2 steps, no profiles: to see that it runs.", "no")] = False,
+    timeout: Annotated[float, _option("Seconds for the whole run.", "3600")] = 3600.0,
+    results: Results = "results",
+) -> None:
+    """The factorial over batching, KV handling and LoRA form in one loaded process, then what each of them contributes."""
+    from bench.commands.ablate import ablate as command
+
+    given: dict[str, Any] = {"workload": workload, "model": model, "weights": weights, "device": device, "dtype": dtype}
+    given |= {"batch_size": batch_size, "rank": rank}
+    measured: dict[str, Any] = {"rounds": rounds, "steps": steps, "profile": profile, "quick": quick}
+    raise typer.Exit(command(given, executor=executor, **measured, results=results, timeout_s=timeout))

@@ -59,7 +59,7 @@ class EagerExecutor:
         self.dense: DenseStates | None = None
         self._use(spec)
 
-    def switch(self, *, batching: str, kv: str, lora: str, compiled: bool = False) -> None:
+    def switch(self, *, batching: str, kv: str, lora: str, loop: str | None = None, compiled: bool = False) -> None:
         """Change features between steps; the parameters stay what they are. UsageError for what cannot go together."""
         spec = replace(self.spec, batching=batching, kv=kv, lora=lora)
         self.capabilities.check(spec)

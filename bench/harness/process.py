@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench.harness.blocks import BlocksJob
 from bench.harness.environment import threads
 from bench.harness.events import Event, SessionLog
 from bench.harness.session import Job
@@ -45,7 +46,7 @@ def stoppable() -> Iterator[Stop]:
 
 
 def run_process(
-    job: Job,
+    job: Job | BlocksJob,
     *,
     timeout_s: float,
     log_path: Path,
@@ -56,10 +57,11 @@ def run_process(
     """Run one session to its end, its time-out or a signal. Its output goes to `log_path`; its events come back added up,
     to those of `log` where an earlier process began it."""
     log = SessionLog(job.index) if log is None else log
+    module = "bench.harness.session" if isinstance(job, Job) else "bench.harness.blocks"
     read_end, write_end = os.pipe()
     with open(log_path, "ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "bench.harness.session", str(write_end)],
+            [sys.executable, "-m", module, str(write_end)],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,

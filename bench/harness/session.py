@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from itertools import chain, islice, pairwise
 from pathlib import Path
@@ -250,17 +250,17 @@ def classify(error: BaseException) -> tuple[Status, str]:
     return "out_of_memory", f"{describe(error)} ({free}); a smaller --batch-size or --model needs less"
 
 
-def main(descriptor: int) -> int:
-    """The child process: its parent holds the other ends of stdin and of the descriptor."""
+def serve(descriptor: int, work: Callable[[dict[str, Any], Emit], None]) -> int:
+    """The child process: its parent holds the other ends of stdin and of the descriptor. `work` gets the job as plain JSON."""
     out = os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
 
     def emit(event: dict[str, Any]) -> None:
         out.write(json.dumps(plain(event), separators=(",", ":"), allow_nan=False) + "\n")
 
-    job = Job(**json.loads(_read_line(0)))
+    job = json.loads(_read_line(0))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        run_session(job, emit)
+        work(job, emit)
     except UsageError as error:
         emit({"event": "error", "status": "failed", "text": str(error), "usage": True})
         return 2
@@ -287,4 +287,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    sys.exit(serve(int(sys.argv[1]), lambda job, emit: run_session(Job(**job), emit)))

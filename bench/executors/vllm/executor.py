@@ -120,9 +120,10 @@ class VllmExecutor:
     def parameters(self) -> dict[str, torch.Tensor]:
         return self._rpc("zo_parameters")
 
-    def switch(self, *, batching: str, kv: str, lora: str, compiled: bool = False) -> None:
+    def switch(self, *, batching: str, kv: str, lora: str, loop: str | None = None, compiled: bool = False) -> None:
         """Change features in the loaded engine, between steps; it must have been loaded for at least as many rows."""
-        self.spec = replace(self.spec, batching=batching, kv=kv, lora=lora)
+        self.spec = replace(self.spec, batching=batching, kv=kv, lora=lora, loop=loop or self.spec.loop)
+        self.capabilities.check(self.spec)
         if lora != "dense" and not self._slots:
             raise UsageError("--lora dense: the engine was started without adapter slots; start it with --lora fused to switch")
         self._rpc("zo_use", batching, kv, lora, compiled)
