@@ -32,7 +32,7 @@ class Attribution:
 
 def attribute(samples: Mapping[Subset, Sample]) -> Attribution:
     """Attribution over the full factorial: a sample of step times for every set of factors that are on."""
-    factors = tuple(sorted(max(samples, key=lambda chosen: len(chosen))))
+    factors = tuple(sorted(frozenset().union(*samples)))
     points = subsets(factors)
     if set(points) != set(samples):
         missing = ["+".join(sorted(point)) or "all off" for point in points if point not in samples]
