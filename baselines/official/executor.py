@@ -2,7 +2,9 @@
 
 With shared directions (the reference path, and all of factorized, which upstream has not) the numbers come from
 `workloads.directions` and the direction that moves the weights is the one that was measured; perturbing, scoring and updating
-are the official loop's. Scoring leaves the residue of its rewriting in the weights, as upstream's does.
+are the official loop's. Factorized is then LoZO's step at high rank and interval 1, scaled by 1/sqrt(rank), without the
+resampling quirk, under which no update would move along the direction that was measured.
+Scoring leaves the residue of its rewriting in the weights, as upstream's does.
 """
 
 from __future__ import annotations
@@ -148,7 +150,7 @@ class OfficialExecutor:
             "weight_bytes_written": passes * scoped,
             "fold_bytes_written": 0,
             "adapter_bytes_written": 0,
-            "host_syncs": directions,
+            "host_syncs": directions + isinstance(self.loop, UpstreamLoop),  # which reads the losses apart from the gradient
         }
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -18,23 +19,8 @@ Parameters = list[tuple[str, torch.nn.Parameter]]
 
 def save(parameters: Parameters, loop: Loop | None) -> Snapshot:
     """Tensors under `weight:name`, `v:name` and `upstream:...`; loop: None for shared directions, which need no more."""
-    tensors = {f"weight:{name}": parameter.data for name, parameter in parameters}
-    facts: dict[str, Any] = {}
-    if isinstance(loop, OfficialLoop):
-        facts["steps_done"] = loop.steps_done
-    if isinstance(loop, LozoLoop):
-        tensors |= {f"v:{name}": v for name, v in loop.v.items()}
-    if isinstance(loop, UpstreamLoop):
-        for name, value in loop.state().items():
-            if isinstance(value, dict):
-                tensors |= {f"upstream:{name}:{key}": item for key, item in value.items()}
-            elif isinstance(value, torch.Tensor):
-                tensors[f"upstream:{name}"] = value
-            else:
-                facts.setdefault("upstream", {})[name] = value
-    if loop is not None:
-        facts["rng"] = _stream(loop)
-    return Snapshot({name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}, facts)
+    tensors = _tensors(parameters, loop)
+    return Snapshot({name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}, _facts(loop))
 
 
 def restore(snapshot: Snapshot, parameters: Parameters, loop: Loop | None) -> None:
@@ -62,14 +48,33 @@ def restore(snapshot: Snapshot, parameters: Parameters, loop: Loop | None) -> No
 
 
 def state_checksum(parameters: Parameters, loop: Loop | None) -> str:
-    """Of everything `save` keeps."""
-    snapshot = {f"weight:{name}": parameter.data for name, parameter in parameters}
+    """Of everything `save` keeps, computed where it lives."""
+    facts = torch.tensor(list(json.dumps(_facts(loop), sort_keys=True).encode()), dtype=torch.uint8)
+    return checksum(_tensors(parameters, loop) | {"facts": facts})
+
+
+def _tensors(parameters: Parameters, loop: Loop | None) -> dict[str, torch.Tensor]:
+    tensors = {f"weight:{name}": parameter.data for name, parameter in parameters}
     if isinstance(loop, LozoLoop):
-        snapshot |= {f"v:{name}": v for name, v in loop.v.items()}
-    if loop is not None:
-        stream = _stream(loop)["state"]
-        snapshot["rng"] = torch.tensor([*stream["key"], stream["pos"]])
-    return checksum(snapshot)
+        tensors |= {f"v:{name}": v for name, v in loop.v.items()}
+    if isinstance(loop, UpstreamLoop):
+        for name, value in loop.state().items():
+            if isinstance(value, dict):
+                tensors |= {f"upstream:{name}:{key}": item for key, item in value.items()}
+            elif isinstance(value, torch.Tensor):
+                tensors[f"upstream:{name}"] = value
+    return tensors
+
+
+def _facts(loop: Loop | None) -> dict[str, Any]:
+    if loop is None:
+        return {}
+    facts: dict[str, Any] = {"rng": _stream(loop)}
+    if isinstance(loop, UpstreamLoop):
+        facts["upstream"] = {name: value for name, value in loop.state().items() if isinstance(value, int | float)}
+    else:
+        facts["steps_done"] = loop.steps_done
+    return facts
 
 
 def _rng(loop: Loop) -> Any:

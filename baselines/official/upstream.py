@@ -95,7 +95,7 @@ class UpstreamLoop:
         getattr(host, self.origin.step)(self._model, batch)
         with phase("update"), self.absorption:
             self._update(*([self._model] if self._takes_model else []))
-        plus, minus = (float(loss) for loss in host.losses)
+        plus, minus = torch.stack([loss.float() for loss in host.losses]).tolist()  # a second read: theirs was the gradient
         return StepRecord(int(host.zo_random_seed), plus, minus, float(host.projected_grad))
 
 

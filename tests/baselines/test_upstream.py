@@ -14,8 +14,10 @@ import pytest
 import torch
 
 from baselines.official import LozoLoop, MezoLoop
+from baselines.official.saving import state_checksum
 from baselines.official.upstream import ORIGINS, UpstreamLoop
 from bench.api import UsageError
+from workloads.make import make_workload
 from workloads.tasks.collate import option_rows
 from workloads.weights import load_model
 
@@ -145,3 +147,45 @@ def test_the_executor_refuses_another_commit_and_shared_directions(
         spec = tiny_spec("mezo", "official", directions=directions, upstream=path)
         with pytest.raises(UsageError, match=message):
             loaded(spec, tiny_source("opt"), tiny_task)
+
+
+def test_the_checksum_sees_what_a_checkout_keeps_between_steps(checkout: Make, tiny_source: Make, tiny_task: Any) -> None:
+    path, origin = checkout("lozo", LOZO)
+    model, batch = load_model(tiny_source("opt"), torch.float32, "cpu"), option_rows(tiny_task.train, 1)
+    theirs = UpstreamLoop(path, origin, model, SETTINGS, "lora")
+    np.random.seed(42)
+    theirs.step(batch)
+    parameters, kept = list(model.named_parameters()), theirs.state()
+    before = state_checksum(parameters, theirs)
+    for lost in ({"store": {name: v + 1 for name, v in kept["store"].items()}}, {"step": kept["step"] + 1}):
+        theirs.set_state(lost)
+        assert state_checksum(parameters, theirs) != before, lost.keys()
+        theirs.set_state(kept)
+        assert state_checksum(parameters, theirs) == before
+
+
+def test_the_executor_runs_a_checkout_and_redoes_its_steps(
+    checkout: Make, tiny_spec: Make, loaded: Make, tiny_source: Make, tiny_task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, origin = checkout("lozo", LOZO)
+    monkeypatch.setitem(ORIGINS, "lozo", origin)
+    spec = tiny_spec("lozo", "official", directions="upstream", upstream=path, interval=3)
+    method, batch = make_workload(spec), tiny_task.train
+    own = loaded(replace(spec, upstream=None), tiny_source("opt"), tiny_task)
+    expected = own.run_steps(method, 0, [batch] * 5)
+    executor = loaded(spec, tiny_source("opt"), tiny_task)
+    losses = executor.run_steps(method, 0, [batch] * 2)
+    saved, early = executor.snapshot(), executor.checksum()
+    losses = torch.cat([losses, executor.run_steps(method, 2, [batch] * 3)])
+    assert torch.equal(losses, expected)
+    assert [executor.seed(step) for step in range(5)] == [own.seed(step) for step in range(5)]
+    facts, work = executor.details(), executor.work(batch, method.plan(0))
+    assert facts["upstream_commit"].startswith(origin.commit)
+    assert facts["upstream_repository"] == "optsuite/LOZO"
+    assert work == own.work(batch, method.plan(0)) | {"host_syncs": 2}
+    end = executor.checksum()
+    executor.restore(saved)
+    assert executor.checksum() == early
+    for step in range(2, 5):
+        executor.replay(method, step, losses[step])
+    assert executor.checksum() == end
