@@ -28,7 +28,7 @@ def losses(
     from analysis.losses import draw
     from analysis.runs import load_runs
 
-    timed = [run for run in load_runs(paths) if run.sessions]
+    timed = [run for run in load_runs(paths) if run.sessions and run.unit == "session"]
     if not timed:
         raise UsageError(f"{', '.join(paths)}: no run with timed steps; `python -m bench run` makes one")
     what = ("workload", "model")

@@ -284,3 +284,22 @@ def ablate(
     given |= {"batch_size": batch_size, "rank": rank}
     measured: dict[str, Any] = {"rounds": rounds, "steps": steps, "profile": profile, "quick": quick}
     raise typer.Exit(command(given, executor=executor, **measured, results=results, timeout_s=timeout))
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help="core-step, end-to-end, factorized or all.", metavar="NAME")] = "all",
+    models: Annotated[
+        list[str] | None, _option("A model; may be repeated.", "1.3b to 13b on a GPU, 125m on a CPU", metavar="MODEL")
+    ] = None,
+    steps: Annotated[int | None, _option("Steps of a run (of a block for core-step).", "10; end-to-end 20000")] = None,
+    budget: Annotated[float, _option("Minutes this call may take; the same call again goes on.", "60")] = 60.0,
+    weights: Annotated[str, _choice("weights", "Where weights come from.", "random", MEASURE)] = "random",
+    device: Annotated[str, _option("Where to run.", "auto: a GPU if there is one", metavar="auto|cpu|cuda")] = "auto",
+    results: Results = "results",
+) -> None:
+    """What the paper's tables need, at the sizes that fit here, within a budget; our figures beside the paper's."""
+    from bench.commands.reproduce import reproduce as command
+
+    where = {"weights": weights, "device": device, "results": results}
+    raise typer.Exit(command(name, models=models or [], steps=steps, budget=budget, **where))

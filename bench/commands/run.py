@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -77,8 +78,8 @@ def run(
     return conduct(start(specs, options, store), options, store, console)
 
 
-def conduct(runs: Sequence[Run], options: RunOptions, store: Store, console: Console) -> int:
-    """All sessions that are still to be done, then the summary. Returns the exit code."""
+def conduct(runs: Sequence[Run], options: RunOptions, store: Store, console: Console, *, quiet: bool = False) -> int:
+    """All sessions that are still to be done, then the summary (its JSON line not when `quiet`). Returns the exit code."""
     try:
         with stoppable() as stop:
             for run, index in schedule(runs, options.sessions):
@@ -94,7 +95,8 @@ def conduct(runs: Sequence[Run], options: RunOptions, store: Store, console: Con
         if run.resumable and not run.going:
             where = "" if options.results == "results" else f" --results {options.results}"
             console.print(f"go on with: python -m bench run --resume {run.result.id}{where}", soft_wrap=True, highlight=False)
-    print(json.dumps(summary(runs), separators=(",", ":")))
+    if not quiet:
+        print(json.dumps(summary(runs), separators=(",", ":")))
     return 0 if all(run.result.status == "passed" and run.result.sessions for run in runs) else 1
 
 
@@ -138,18 +140,23 @@ def one_session(run: Run, index: int, options: RunOptions, store: Store, stop: S
                 run.journal.event(index, event)
             bar(event)
 
-        where = store.local / f"{run.stem}.log"
+        where, began = store.local / f"{run.stem}.log", time.monotonic()
         log = run_process(job, timeout_s=options.timeout_s, log_path=where, stop=stop, on_event=note, log=begun)
     if log.usage_error:
         if index == 0 and begun is None:
             run.journal.path.unlink()
         raise UsageError(log.usage_error)
+    log.add({"event": "details", "wall_s": time.monotonic() - began})
     session = log.result()
     run.add(session, log.data)
     run.path = store.write(run.result)
     console.print(f"{title}: {describe(session)}", soft_wrap=True, highlight=False, markup=False)
     for warning in session.warnings:
         console.print(f"  warning: {warning}", soft_wrap=True, highlight=False, markup=False)
+    if "time_breakdown" in session.findings and index == options.sessions - 1:
+        from bench.recorders import table
+
+        console.print(table(session.findings))
 
 
 def describe(session: SessionResult) -> str:

@@ -208,7 +208,7 @@ def find_journals(run: str, folder: Path) -> list[Path]:
     named = Path(run)
     if named.name.endswith(SUFFIX) and named.is_file():
         return [named]
-    beside = named.with_name(named.name.removesuffix(".json") + SUFFIX)
+    beside = named.parent / (named.name.removesuffix(".json") + SUFFIX)
     if named.suffix == ".json" and beside.is_file():
         return [beside]
     every = sorted(folder.rglob(f"*{SUFFIX}")) if folder.is_dir() else []
