@@ -12,18 +12,24 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bench.commands.run import start
+from bench.config import RunOptions, option
+from bench.defaults import complete
+from bench.harness.events import Event, SessionLog
 from bench.harness.journal import SUFFIX, Journal, read_journal
+from bench.harness.session import Job, run_session
+from bench.harness.store import Store
 from bench.result import Result, SessionResult, load_result
 
 HERE = Path(__file__).parent
 WORDS = ("a", "good", "bad", "fine", "dull", "film", "plot", "great", "terrible", "It", "was", "very", "not", "so", "and", "the")
 STEPS, WARMUP = 26, 4
-METHOD = {"--steps": STEPS, "--warmup": WARMUP, "--interval": 4, "--batch-size": 4, "--learning-rate": 1e-3}
-KEEPING = {"--checkpoint-every": 8, "--eval-every": 10}
+METHOD = {"steps": STEPS, "warmup": WARMUP, "interval": 4, "batch_size": 4, "learning_rate": 1e-3}
+KEEPING = {"checkpoint_every": 8, "eval_every": 10}
 
 
 def build_model(folder: Path) -> Path:
@@ -62,16 +68,36 @@ class Killable:
     model: Path
     data: Path
     executor: str
-    options: tuple[str, ...] = ()
+    changes: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, folder: Path, executor: str, *options: str) -> Killable:
-        return cls(folder / "results", build_model(folder / "model"), write_data(folder / "data.jsonl"), executor, options)
+    def make(cls, folder: Path, executor: str, **changes: Any) -> Killable:
+        return cls(folder / "results", build_model(folder / "model"), write_data(folder / "data.jsonl"), executor, changes)
 
-    def begin(self, kill: str | None = None, **more: Any) -> int:
-        given = METHOD | KEEPING | {"--executor": self.executor, "--model": self.model, "--data": self.data, "--device": "cpu"}
-        words = [str(word) for pair in (given | more).items() for word in pair]
-        return self._call(["run", *words, "--sessions", "1", "--no-profile", *self.options], kill)
+    @property
+    def given(self) -> dict[str, Any]:
+        return METHOD | KEEPING | {"model": str(self.model), "data": str(self.data), "device": "cpu"} | self.changes
+
+    def begin(self, kill: str | None = None) -> int:
+        words = [text for name, value in self.given.items() for text in (option(name), str(value))]
+        return self._call(["run", "--executor", self.executor, *words, "--sessions", "1", "--no-profile"], kill)
+
+    def here(self) -> Killable:
+        """The same run once more, in this process and in a folder of its own, never killed."""
+        again = replace(self, folder=self.folder.with_name(f"{self.folder.name}-here"))
+        options, store = RunOptions(1, profile=False), Store(again.folder)
+        (run,) = start([complete(self.given | {"executor": self.executor})], options, store)
+        log = SessionLog(0)
+
+        def note(event: Event) -> None:
+            run.journal.event(0, event)
+            log.add(event)
+
+        run_session(Job(run.result.spec, profile=False, journal=str(run.journal.path)), note)
+        run.journal.close()
+        run.add(log.result(), log.data)
+        store.write(run.result)
+        return again
 
     def resume(self, kill: str | None = None) -> int:
         return self._call(["run", "--resume", self.id], kill)

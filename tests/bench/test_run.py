@@ -41,7 +41,7 @@ def test_calls_come_in_order(fake, tmp_path):
 
 
 def test_last_line_is_one_json_object_and_people_read_stderr(fake, script):
-    outcome = fake("--data", script(step_s=[0.25], accuracy=[0.5, 0.6, 0.75]), "--sessions", "1", "--eval-every", "2")
+    outcome = fake("--data", script(step_s=[0.25], accuracy=[0.5, 0.6, 0.7, 0.75]), "--sessions", "1", "--eval-every", "2")
     assert outcome.out.count("\n") == 1
     assert outcome.json["step_s_median"] == 0.25
     assert outcome.json["loss_first"] == pytest.approx(0.7)
@@ -52,9 +52,9 @@ def test_last_line_is_one_json_object_and_people_read_stderr(fake, script):
 
 
 def test_evaluations_come_before_after_and_between(fake, script, tmp_path):
-    fake("--data", script(accuracy=[0.5, 0.625, 0.75]), "--sessions", "1", "--eval-every", "2")
+    fake("--data", script(accuracy=[0.5, 0.625, 0.625, 0.75, 0.875]), "--sessions", "1", "--eval-every", "2")
     found = [(e.step, e.split, e.accuracy) for e in only_result(tmp_path).sessions[0].evaluations]
-    assert found == [(0, "eval", 0.5), (4, "dev", 0.625), (6, "eval", 0.75)]
+    assert found == [(0, "eval", 0.5), (4, "dev", 0.625), (6, "dev", 0.625), (6, "eval", 0.75), (4, "best", 0.875)]
 
 
 def test_executors_take_turns_and_share_a_pair_id(fake, tmp_path):

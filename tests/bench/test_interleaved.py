@@ -1,0 +1,58 @@
+"""Interleaved points with real executors: ablate on eager, resumed; its attribution; reproduce within a budget."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.result import load_result
+
+
+def bench(*arguments, results):
+    command = [sys.executable, "-m", "bench", *arguments, "--results", str(results)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, json.loads(done.stdout.splitlines()[-1]) if done.stdout else {}, done.stderr
+
+
+@pytest.fixture(scope="module")
+def ablation(opt_tiny, tmp_path_factory):
+    """One short run of the factorial: a single vllm engine serves its end points."""
+    results = tmp_path_factory.mktemp("ablation")
+    return results, bench("ablate", "--executor", "eager", "--quick", "--batch-size", "4", results=results)
+
+
+def test_every_point_is_checked_and_has_its_blocks(ablation):
+    _, (code, last, text) = ablation
+    assert code == 0, text
+    points = [load_result(Path(path)) for path in last["paths"]]
+    assert len(points) == 8 + 2 + 1 + 2 + 2  # the factorial, dense, official, vllm resident and by requests
+    for point in points:
+        assert point.pair_id == last["pair_id"]
+        assert [session.index for session in point.sessions] == [0, 1, 2]
+        assert all(len(session.step_s) == 2 and session.checks[0].passed for session in point.sessions)
+
+
+def test_the_attribution_is_printed(ablation):
+    _, (_, _, text) = ablation
+    assert "like for like" in text and "everything on" in text and "KV handling" in text
+
+
+def test_a_second_call_measures_nothing_again(ablation):
+    results, (_, last, _) = ablation
+    before = {path: Path(path).read_bytes() for path in last["paths"]}
+    code, again, _ = bench("ablate", "--executor", "eager", "--quick", "--batch-size", "4", results=results)
+    assert code == 0 and again == last
+    assert {path: Path(path).read_bytes() for path in last["paths"]} == before
+
+
+def test_bad_input_exits_2(tmp_path):
+    for arguments, words in [
+        (["ablate", "--executor", "official"], "no features to switch"),
+        (["ablate", "--workload", "mezo"], "choose lozo or factorized"),
+        (["reproduce", "nothing"], "core-step"),
+        (["reproduce", "all", "--budget", "0"], "--budget 0"),
+    ]:
+        code, _, text = bench(*arguments, results=tmp_path)
+        assert code == 2 and words in text and text.count("\n") == 1

@@ -1,0 +1,123 @@
+"""Runs killed with SIGKILL and resumed follow, bit for bit, the trajectory of a run that was not: on every real executor.
+
+Seven kills, at exact moments of the real code (see killpoints); `make soak` kills a hundred times at random ones.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+import torch
+from killing import STEPS, WARMUP, Killable, trajectory
+
+from bench.config import RunSpec
+from bench.harness.journal import SUFFIX
+from bench.registry import EXECUTORS, resolve
+from workloads.make import make_workload
+from workloads.models import ModelSource
+from workloads.tasks import TaskData
+
+KILLED = -signal.SIGKILL
+
+
+def chain(run: Killable, *kills: str) -> None:
+    """Begin, and go on after each kill; then let it finish."""
+    begun = False
+    for kill in kills:
+        assert (run.resume if begun else run.begin)(kill) == KILLED, kill
+        begun = True
+    assert run.resume() == 0
+    assert trajectory(run.session) == trajectory(run.here().session)
+    assert len(run.session.losses) == WARMUP + STEPS and not list(run.folder.rglob("*.part"))
+
+
+def test_eager_killed_amid_a_fold_a_snapshot_and_the_result(tmp_path):
+    run = Killable.make(tmp_path, "eager", seed=1)
+    chain(run, "fold:30", "snapshot:2", "result:1")
+
+
+def test_official_killed_amid_a_rewrite_a_saved_snapshot_and_a_line(tmp_path):
+    run = Killable.make(tmp_path, "official")
+    chain(run, "rewrite:300", "saved:1", "journal:9")
+
+
+def test_vllm_killed_after_any_step_goes_on_as_if_not(tmp_path):
+    """One engine runs to the end and is killed before its result is written; the other goes on from a part of its journal."""
+    run = Killable.make(tmp_path, "vllm")
+    assert run.begin("result:1") == KILLED
+    whole = run.journal.sessions[0]
+    lines = run.journal_path.read_bytes().splitlines(keepends=True)
+    cut = next(i for i, line in enumerate(lines) if b'"event":"step","warmup":false,"step":17' in line)
+    run.journal_path.write_bytes(b"".join(lines[: cut + 1]) + lines[cut + 1][:40])
+    assert run.resume() == 0
+    assert run.session.losses == [step.losses for step in whole.steps] and len(whole.steps) == WARMUP + STEPS
+    assert run.session.evaluations == whole.evaluations
+
+
+def test_damage_is_named_and_the_last_good_state_used(tmp_path):
+    run = Killable.make(tmp_path, "eager").here()
+    expected, finished = trajectory(run.session), run.journal_path.read_bytes()
+    cut = finished.index(b'"event":"step","warmup":false,"step":18')
+    run.journal_path.write_bytes(finished[: finished.rindex(b"\n", 0, cut) + 1])
+    newest = run.journal.sessions[0].snapshots[-1]
+    assert newest.step == 16
+    path = run.journal_path.with_name(run.journal_path.name.replace(SUFFIX, ".snapshots")) / newest.file
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    assert run.resume() == 0
+    assert any(newest.file in text and "damaged" in text for text in run.session.warnings)
+    assert trajectory(run.session) == expected
+
+
+CELLS = [
+    ("eager", "lozo", {"dtype": "float16", "queries": 2}),
+    ("eager", "lozo", {"scope": "full", "lora": "dense", "batching": "sequential"}),
+    ("eager", "factorized", {"rank": 4, "queries": 2, "dtype": "bfloat16"}),
+    ("eager", "mezo", {"lora": "dense", "batching": "sequential", "scope": "full"}),
+    ("official", "lozo", {"directions": "upstream", "scope": "full", "dtype": "bfloat16"}),
+    ("official", "mezo", {"directions": "upstream"}),
+    ("official", "lozo", {"queries": 2}),
+    ("official", "factorized", {"rank": 4}),
+]
+
+
+@pytest.mark.parametrize(("executor", "workload", "changes"), CELLS, ids=[f"{e}-{w}-{i}" for i, (e, w, _) in enumerate(CELLS)])
+def test_a_state_replays_and_restores_bit_for_bit(
+    executor: str, workload: str, changes: dict, tiny_source: Callable[[str], ModelSource], tiny_task: TaskData
+) -> None:
+    official = executor == "official"
+    fields = dict(model="tiny", weights="random", task="sst2", dtype="float32", device="cpu", directions="shared", interval=3)
+    if official:
+        fields |= dict(batching="sequential", kv="recompute", lora="dense")
+    else:
+        fields |= dict(batching="paired", kv="shared", lora="fused")
+    fields |= dict(loop="requests", learning_rate=1e-3, batch_size=8, **changes)
+    spec = RunSpec(workload, executor, **fields)
+    source, method = tiny_source("opt"), make_workload(spec)
+
+    def fresh():
+        loaded = resolve(EXECUTORS, "--executor", executor)()
+        loaded.load(spec, source, tiny_task)
+        loaded.score(tiny_task.train, method.plan(0))
+        return loaded
+
+    first, second, third, losses, states = fresh(), fresh(), fresh(), [], []
+    for step in range(8):
+        states.append(first.checksum())
+        losses.append(first.run_steps(method, step, [tiny_task.train])[0].tolist())
+        if step == 4:
+            third.restore(first.snapshot())
+        if step == 5:
+            first.evaluate(tiny_task.eval)  # folds what it must; the trajectory may not change
+    assert len(set(states)) == 8
+    for step in range(8):
+        second.replay(method, step, torch.tensor(losses[step]))
+        assert second.seed(step) == first.seed(step)
+    assert second.checksum() == first.checksum()
+    for step in range(5, 8):
+        assert third.run_steps(method, step, [tiny_task.train])[0].tolist() == losses[step]
+    ours, theirs = first.parameters(), second.parameters()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
