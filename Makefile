@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test clean
+.PHONY: demo test soak clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m bench run --workload lozo --executor official --executor eager --executor vllm --model opt-tiny
@@ -15,6 +15,10 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# Long checks: a hundred SIGKILLs at random moments, each run then resumed; about twenty minutes on two cores.
+soak: $(INSTALLED)
+	$(BIN)/python tests/bench/killing.py 100
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv .venv

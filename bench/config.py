@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -76,14 +77,17 @@ class RunSpec:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunSpec:
-        """The spec of a stored result; unknown or missing fields are a UsageError."""
+        """The spec of a stored result; unknown or missing fields, or values of another type, are a UsageError."""
+        from pydantic import TypeAdapter, ValidationError
+
         known = {f.name for f in fields(cls)}
         if not isinstance(data, dict) or set(data) - known:
             raise UsageError(f"spec: unknown fields {sorted(set(data) - known) if isinstance(data, dict) else data!r}")
         try:
-            return cls(**data)
-        except TypeError as error:
-            raise UsageError(f"spec: {error}") from None
+            return TypeAdapter(cls).validate_json(json.dumps(data), strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise UsageError(f"spec: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from None
 
 
 @dataclass(frozen=True)

@@ -105,8 +105,8 @@ def load_result(path: Path | str) -> Result:
 
     try:
         data = _update(json.loads(Path(path).read_bytes(), parse_constant=_refuse_constant))
-        result = TypeAdapter(Result).validate_json(json.dumps(data), strict=True)
-        TypeAdapter(RunSpec).validate_json(json.dumps(result.spec), strict=True)
+        result = TypeAdapter(Result).validate_json(json.dumps(data, allow_nan=False), strict=True)
+        RunSpec.from_json(result.spec)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); give a result file or a folder of them") from None
     except ValidationError as error:

@@ -194,7 +194,7 @@ def read_journal(path: Path | str) -> Journal:
     number = 1
     try:
         header = _checked(Header, bodies[0])
-        _checked(RunSpec, json.dumps(header.result.spec).encode())
+        RunSpec.from_json(header.result.spec)
         for body in bodies[1:]:
             number += 1
             _take(sessions, body)
