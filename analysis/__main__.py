@@ -1,4 +1,4 @@
-"""`python -m analysis losses PATH... --output FILE`: figures from result files."""
+"""`python -m analysis report PATH... --output DIR` and `losses PATH... --output FILE`: pages and figures from result files."""
 
 from __future__ import annotations
 
@@ -36,6 +36,16 @@ def losses(
     runs = list({run.point: run for run in alike}.values())
     draw(runs, Path(output))
     print(json.dumps({"output": output, "runs": [str(run.path) for run in runs]}, separators=(",", ":")))
+
+
+@app.command()
+def report(paths: Paths, output: Annotated[str, typer.Option(help="folder for report.html and the pictures")] = "report") -> None:
+    """One self-contained HTML page, and every figure as a PNG."""
+    from analysis.report import write_report
+    from analysis.runs import load_runs
+
+    page = write_report(load_runs(paths), Path(output), f"python -m analysis report {' '.join(paths)} --output {output}")
+    print(json.dumps({"page": str(page)}, separators=(",", ":")))
 
 
 def main() -> int:

@@ -103,6 +103,10 @@ class Killable:
         return self._call(["run", "--resume", self.id], kill)
 
     @property
+    def begun(self) -> bool:
+        return any(path.stat().st_size for path in self.folder.glob(f"local/*{SUFFIX}"))
+
+    @property
     def journal_path(self) -> Path:
         (path,) = (self.folder / "local").glob(f"*{SUFFIX}")
         return path
@@ -129,11 +133,15 @@ class Killable:
         environment = os.environ | {"ZO_KILL": kill or "", "OMP_NUM_THREADS": "1"}
         environment["PYTHONPATH"] = os.pathsep.join([str(HERE / "killpoints"), os.environ.get("PYTHONPATH", "")]).rstrip(":")
         command = [sys.executable, "-m", "bench", *arguments, "--results", str(self.folder)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert "Traceback" not in done.stderr, done.stderr
-        if kill is None:
-            assert done.returncode == 0, done.stderr
-        return done.returncode
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        try:
+            _, err = process.communicate(timeout=float(kill.removeprefix("after:")) if kill and "after:" in kill else None)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            _, err = process.communicate()
+        assert "Traceback" not in err, err
+        assert process.returncode == 0 or kill, err
+        return process.returncode
 
 
 def trajectory(session: SessionResult) -> tuple[Any, ...]:
@@ -142,34 +150,33 @@ def trajectory(session: SessionResult) -> tuple[Any, ...]:
     return session.losses, session.projected_gradients, session.evaluations
 
 
+POINTS = {"fold": 60, "rewrite": 900, "snapshot": 3, "saved": 3, "result": 1, "journal": 40}
+"""How often each is reached in a run, about."""
+
+
 def soak(kills: int, seed: int) -> None:
-    """Random moments of random points, in chains: each run is killed five times before it may finish."""
-    draw, done = random.Random(seed), 0
-    points = {"eager": ["fold", "snapshot", "saved", "result", "journal"], "vllm": ["fold", "snapshot", "saved", "journal"]}
-    points["official"] = ["rewrite", "snapshot", "saved", "result", "journal"]
-    expected = {}
+    """Each run is killed up to five times, at random points or after random seconds, and must end as one that never was."""
+    draw, done, number = random.Random(seed), 0, 0
+    expected: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for executor in points:
-            reference = Killable.make(Path(folder) / executor, executor)
-            reference.begin()
-            expected[executor] = trajectory(reference.session)
-        number = 0
         while done < kills:
-            executor = draw.choice(["eager", "official", "eager", "official", "vllm"])
-            run, begun, number = Killable.make(Path(folder) / f"run{number}", executor), False, number + 1
+            executor = draw.choice(["eager", "eager", "official", "official", "vllm"])
+            run, number = Killable.make(Path(folder) / f"run{number}", executor), number + 1
             for _ in range(5):
-                point = draw.choice(points[executor])
-                most = {"fold": 60, "rewrite": 900, "snapshot": 3, "saved": 3, "result": 1, "journal": 60}[point]
-                code = (run.resume if begun else run.begin)(f"{point}:{draw.randint(1, most)}")
-                done += code == -signal.SIGKILL
-                begun = begun or any((run.folder / "local").glob(f"*{SUFFIX}"))
-                if code != -signal.SIGKILL:
+                point = draw.choice([*(POINTS if executor != "vllm" else {"fold": 60, "saved": 3}), "after"])
+                kill = (
+                    f"after:{draw.uniform(0.5, 12):.1f}" if point == "after" else f"{point}:{draw.randint(2, POINTS[point] + 1)}"
+                )
+                code = (run.resume if run.begun else run.begin)(kill)
+                assert code in (0, -signal.SIGKILL), f"{executor} {kill}: exit code {code}"
+                done += code != 0
+                if code == 0:
                     break
-            if not begun or run.journal.header is None:
-                continue
-            run.resume()
-            assert trajectory(run.session) == expected[executor], f"{executor}: another trajectory, seed {seed}, run {number}"
-            print(f"{done} kills, {number} runs, all trajectories the same bit for bit", flush=True)
+            (run.resume if run.begun else run.begin)()
+            if executor not in expected:
+                expected[executor] = trajectory(run.here().session)
+            assert trajectory(run.session) == expected[executor], f"{executor}: another trajectory; seed {seed}, run {number}"
+            print(f"{done} kills in {number} runs, every trajectory the same bit for bit", flush=True)
 
 
 if __name__ == "__main__":

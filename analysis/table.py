@@ -1,0 +1,79 @@
+"""One tidy long table that every figure is drawn from: a row is one value of one metric of one session (or block)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from analysis.runs import Run
+from bench.result import SessionResult
+
+COLUMNS = (
+    "file",
+    "workload",
+    "executor",
+    "model",
+    "point",
+    "features",
+    "unit",
+    "session",
+    "metric",
+    "key",
+    "value",
+    "value_unit",
+)
+
+
+def tidy(runs: Iterable[Run]) -> pd.DataFrame:
+    """Metrics: step_s; loss (key: step); bucket_s and idle_s (key: bucket), launches, memory_bytes (key: part); roofline_flops,
+    roofline_bytes, roofline_floor_s; accuracy (key: step)."""
+    rows = [
+        {**_who(run), "session": session.index, "metric": metric, "key": str(key), "value": float(value), "value_unit": unit}
+        for run in runs
+        for session in run.sessions
+        for metric, key, value, unit in _metrics(session)
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _who(run: Run) -> dict[str, Any]:
+    spec = run.spec
+    return {
+        "file": run.path.name,
+        "workload": spec["workload"],
+        "executor": spec["executor"],
+        "model": spec["model"],
+        "point": run.label,
+        "features": ", ".join(run.features),
+        "unit": run.unit,
+    }
+
+
+def _metrics(session: SessionResult) -> Iterator[tuple[str, object, float, str]]:
+    yield "step_s", "", median(session.step_s), "s"
+    for step, losses in enumerate(session.losses):
+        yield "loss", step, sum(losses) / len(losses), "nats"
+    for evaluation in session.evaluations:
+        yield "accuracy", evaluation.step, evaluation.accuracy, "share"
+    found = session.findings
+    breakdown = found.get("time_breakdown", {})
+    for bucket, seconds in breakdown.get("buckets", {}).items():
+        yield "bucket_s", bucket, seconds, "s"
+    if "idle_s" in breakdown:
+        yield "bucket_s", "idle", breakdown["idle_s"], "s"
+    launches = found.get("launches", {})
+    count = launches.get("kernels") if launches.get("kernels") is not None else launches.get("operators")
+    if count is not None:
+        yield "launches", "", count, "kernels" if launches.get("kernels") is not None else "operators"
+    for part, size in found.get("memory", {}).get("parts", {}).items():
+        yield "memory_bytes", part, size, "B"
+    roofline = found.get("roofline", {})
+    if roofline:
+        yield "roofline_flops", "", roofline["required"]["flops"], "FLOP"
+        yield "roofline_bytes", "", roofline["required"]["bytes"], "B"
+        yield "roofline_floor_s", "", roofline["required"]["floor_s"], "s"
+        yield "ceiling_flops", "", roofline["ceilings"]["matmul_flop_per_s"], "FLOP/s"
+        yield "ceiling_bytes", "", roofline["ceilings"]["copy_bytes_per_s"], "B/s"
