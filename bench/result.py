@@ -23,7 +23,10 @@ Status = Literal["passed", "incorrect", "failed", "timeout", "out_of_memory"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Held-out accuracy and loss at a step (0 = before training)."""
+    """Accuracy and loss of the state before a step (0 = untrained).
+
+    split    eval: held out; dev; best: held out again, at the state of the lowest dev loss
+    """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
     step: int
