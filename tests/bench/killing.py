@@ -150,8 +150,13 @@ def trajectory(session: SessionResult) -> tuple[Any, ...]:
     return session.losses, session.projected_gradients, session.evaluations
 
 
-POINTS = {"fold": 60, "rewrite": 900, "snapshot": 3, "saved": 3, "result": 1, "journal": 40}
-"""How often each is reached in a run, about."""
+POINTS = {"fold": (1, 30), "rewrite": (1, 300), "snapshot": (1, 2), "saved": (1, 2), "result": (1, 1), "journal": (2, 25)}
+"""Which occurrence kills: from, to. A session that has less of them left simply ends."""
+OF = {
+    "eager": "fold snapshot saved result journal",
+    "official": "rewrite snapshot saved result journal",
+    "vllm": "fold saved journal",
+}
 
 
 def soak(kills: int, seed: int) -> None:
@@ -163,7 +168,7 @@ def soak(kills: int, seed: int) -> None:
             executor = draw.choice(["eager", "eager", "official", "official", "vllm"])
             run, number = Killable.make(Path(folder) / f"run{number}", executor), number + 1
             for _ in range(5):
-                point = draw.choice([*(POINTS if executor != "vllm" else {"fold": 60, "saved": 3}), "after"])
+                point = draw.choice([*OF[executor].split(), "after"])
                 kill = (
                     f"after:{draw.uniform(0.5, 12):.1f}" if point == "after" else f"{point}:{draw.randint(2, POINTS[point] + 1)}"
                 )
