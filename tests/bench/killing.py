@@ -169,9 +169,8 @@ def soak(kills: int, seed: int) -> None:
             run, number = Killable.make(Path(folder) / f"run{number}", executor), number + 1
             for _ in range(5):
                 point = draw.choice([*OF[executor].split(), "after"])
-                kill = (
-                    f"after:{draw.uniform(0.5, 12):.1f}" if point == "after" else f"{point}:{draw.randint(2, POINTS[point] + 1)}"
-                )
+                first, last = POINTS.get(point, (1, 9))
+                kill = f"{point}:{draw.randint(first, last)}"
                 code = (run.resume if run.begun else run.begin)(kill)
                 assert code in (0, -signal.SIGKILL), f"{executor} {kill}: exit code {code}"
                 done += code != 0
