@@ -140,7 +140,7 @@ class Killable:
             process.kill()
             _, err = process.communicate()
         assert "Traceback" not in err, err
-        assert process.returncode == 0 or kill, err
+        assert process.returncode in ((0, -signal.SIGKILL) if kill else (0,)), err
         return process.returncode
 
 
@@ -172,7 +172,6 @@ def soak(kills: int, seed: int) -> None:
                 first, last = POINTS.get(point, (1, 9))
                 kill = f"{point}:{draw.randint(first, last)}"
                 code = (run.resume if run.begun else run.begin)(kill)
-                assert code in (0, -signal.SIGKILL), f"{executor} {kill}: exit code {code}"
                 done += code != 0
                 if code == 0:
                     break
