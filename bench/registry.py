@@ -19,7 +19,7 @@ EXECUTORS = {
     "vllm": "bench.executors.vllm.executor:VllmExecutor",
     "fake": "bench.executors.fake:FakeExecutor",
 }
-TASKS = {"sst2": "workloads.tasks.sst2:Sst2"}
+TASKS = {"sst2": "workloads.tasks.sst2:read"}
 RECORDERS = {
     "counters": "bench.recorders.counters:Counters",
     "time_breakdown": "bench.recorders.time_breakdown:TimeBreakdown",

@@ -57,7 +57,7 @@ def histogram() -> Iterator[str]:
     """Words per sentence of the sst2 task: what its own source gives here, the hub's data or the generated set."""
     from bench.registry import resolve
 
-    *splits, origin = resolve(TASKS, "--task", "sst2")().read(None, 0)
+    *splits, origin = resolve(TASKS, "--task", "sst2")(None, 0)
     yield f"sst2 ({origin}), words in a sentence:"
     for name, rows in zip(("train", "dev", "eval"), splits, strict=True):
         words = sorted(len(text.split()) for text, _ in rows)

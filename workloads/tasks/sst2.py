@@ -103,7 +103,7 @@ def _table(path: Path) -> list[dict[str, Any]]:
                 return Dataset.from_json(str(path), **options).to_list()
             separator = "\t" if path.suffix == ".tsv" else ","
             return Dataset.from_csv(str(path), sep=separator, keep_default_na=False, **options).to_list()
-        except (DatasetGenerationError, ValueError, TypeError, OSError, IndexError) as error:
+        except (DatasetGenerationError, ValueError, TypeError, OSError, LookupError) as error:
             reason = str(error.__cause__ or error).splitlines() or [type(error).__name__]
             raise UsageError(f"--data {path}: cannot be read as {path.suffix}: {reason[0]}") from None
 
