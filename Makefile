@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test soak clean
+.PHONY: demo test perf soak clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m bench run --workload lozo --executor official --executor eager --executor vllm --model opt-tiny
@@ -16,9 +16,15 @@ test: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-# Long checks: a hundred SIGKILLs at random moments, each run then resumed; about twenty minutes on two cores.
+# The performance suite in full; its times go into a file that pytest-benchmark can compare with later ones.
+perf: $(INSTALLED)
+	mkdir -p results/local
+	$(BIN)/python -m pytest tests/perf --benchmark-json results/local/perf.json
+
+# Long checks: a hundred SIGKILLs at random moments, each run then resumed, and the gates twenty times; about half an hour.
 soak: $(INSTALLED)
 	$(BIN)/python tests/bench/killing.py 100
+	for i in $$(seq 20); do $(BIN)/python -m pytest -q tests/perf || exit 1; done
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv .venv
