@@ -6,7 +6,8 @@ Seven kills, at exact moments of the real code (see killpoints); `make soak` kil
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -22,31 +23,46 @@ from workloads.tasks import TaskData
 KILLED = -signal.SIGKILL
 
 
-def chain(run: Killable, *kills: str) -> None:
-    """Begin, and go on after each kill; then let it finish."""
-    begun = False
+CHAINS = {
+    "vllm": ["result:1"],
+    "official": ["rewrite:300", "saved:1", "journal:9"],
+    "eager": ["fold:30", "snapshot:2", "result:1"],
+}
+
+
+def chain(run: Killable, kills: list[str]) -> None:
+    """Begin, and go on after each kill."""
     for kill in kills:
-        assert (run.resume if begun else run.begin)(kill) == KILLED, kill
-        begun = True
+        assert (run.resume if run.begun else run.begin)(kill) == KILLED, kill
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Killable]]:
+    """The run of an executor after its kills. Most of the time goes into starting processes, so two chains run at once."""
+    runs = {executor: Killable.make(tmp_path_factory.mktemp(executor), executor) for executor in CHAINS}
+    with ThreadPoolExecutor(2) as pool:
+        chains = {executor: pool.submit(chain, runs[executor], kills) for executor, kills in CHAINS.items()}
+
+        def after(executor: str) -> Killable:
+            chains[executor].result()
+            return runs[executor]
+
+        yield after
+
+
+@pytest.mark.parametrize("executor", ["official", "eager"])
+def test_killed_three_times_it_ends_as_if_never(executor, killed):
+    """Amid a rewrite or a fold of the weights, in a snapshot and just after one, half-way through a line, before the result."""
+    run = killed(executor)
     assert run.resume() == 0
     assert trajectory(run.session) == trajectory(run.here().session)
-    assert len(run.session.losses) == WARMUP + STEPS and not list(run.folder.rglob("*.part"))
+    assert len(run.session.losses) == WARMUP + STEPS and len(run.session.details["resumed_at"]) >= 2
+    assert not list(run.folder.rglob("*.part"))
 
 
-def test_eager_killed_amid_a_fold_a_snapshot_and_the_result(tmp_path):
-    run = Killable.make(tmp_path, "eager", seed=1)
-    chain(run, "fold:30", "snapshot:2", "result:1")
-
-
-def test_official_killed_amid_a_rewrite_a_saved_snapshot_and_a_line(tmp_path):
-    run = Killable.make(tmp_path, "official")
-    chain(run, "rewrite:300", "saved:1", "journal:9")
-
-
-def test_vllm_killed_after_any_step_goes_on_as_if_not(tmp_path):
+def test_vllm_goes_on_from_any_step_as_if_never_killed(killed):
     """One engine runs to the end and is killed before its result is written; the other goes on from a part of its journal."""
-    run = Killable.make(tmp_path, "vllm")
-    assert run.begin("result:1") == KILLED
+    run = killed("vllm")
     whole = run.journal.sessions[0]
     lines = run.journal_path.read_bytes().splitlines(keepends=True)
     cut = next(i for i, line in enumerate(lines) if b'"event":"step","warmup":false,"step":17' in line)
