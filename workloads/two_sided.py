@@ -5,6 +5,7 @@ Source: MeZO, arXiv 2305.17333, Definition 1 and Algorithm 1; with several queri
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TwoSided:
+class TwoSided(ABC):
     """Settings of a two-sided ZO method with a constant learning rate. Subclasses name the direction."""
 
     learning_rate: float
@@ -25,8 +26,9 @@ class TwoSided:
     queries: int
     seed: int
 
+    @abstractmethod
     def direction(self, step: int, query: int) -> Direction:
-        raise NotImplementedError
+        """The Z of one query of one step."""
 
     def plan(self, step: int) -> tuple[Probe, ...]:
         """(+eps, -eps) for each query."""

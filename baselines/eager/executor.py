@@ -28,6 +28,7 @@ from workloads.durable import Snapshot, restore, save, state_checksum
 from workloads.models import ModelSource
 from workloads.rounding import add_
 from workloads.state import AccumulatedState, Epoch
+from workloads.steps import run_steps
 from workloads.tasks.loss import classification_loss
 from workloads.weights import layout, load_model
 
@@ -96,12 +97,7 @@ class EagerExecutor:
 
     @torch.inference_mode()
     def run_steps(self, workload: Workload, step: int, batches: Sequence[Batch]) -> torch.Tensor:
-        found = []
-        for at, batch in enumerate(batches, start=step):
-            losses = self.score(batch, workload.plan(at))
-            self.apply(workload.update(at, losses))
-            found.append(losses)
-        return torch.stack(found)
+        return run_steps(self, workload, step, batches)
 
     @torch.inference_mode()
     def replay(self, workload: Workload, step: int, losses: torch.Tensor) -> None:

@@ -28,6 +28,7 @@ from bench.config import RunSpec
 from workloads.directions import draw
 from workloads.durable import Snapshot
 from workloads.models import ModelSource
+from workloads.steps import run_steps
 from workloads.tasks.collate import option_rows
 from workloads.weights import layout, load_model
 
@@ -83,12 +84,7 @@ class OfficialExecutor:
             records = [self.loop.step(self._rows(batch)) for batch in batches]
             self._seeds |= {at: record.seed for at, record in enumerate(records, start=step)}
             return torch.tensor([[record.loss_plus, record.loss_minus] for record in records])
-        found = []
-        for at, batch in enumerate(batches, start=step):
-            losses = self.score(batch, workload.plan(at))
-            self.apply(workload.update(at, losses))
-            found.append(losses)
-        return torch.stack(found)
+        return run_steps(self, workload, step, batches)
 
     def replay(self, workload: Workload, step: int, losses: torch.Tensor) -> None:
         if self.loop is not None:

@@ -50,7 +50,7 @@ class Snapshots:
 
     def read(self, entry: SnapshotEntry) -> Snapshot:
         """UsageError when the file is missing or is not what was written."""
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         from workloads.durable import Snapshot
 
@@ -66,6 +66,8 @@ class Snapshots:
                 return Snapshot({name: tensors.get_tensor(name) for name in names}, facts)
         except OSError as error:
             raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{path}: not a snapshot ({error})") from None
 
     def prune(self, keep: Collection[str]) -> None:
         """Delete this session's files that are not to be kept, and what killed processes left behind."""

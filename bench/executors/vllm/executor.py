@@ -19,6 +19,7 @@ from bench.executors.vllm import engine
 from bench.executors.vllm.rows import full_rows, one_token, shared_rows
 from workloads.durable import Snapshot
 from workloads.models import ModelSource
+from workloads.steps import run_steps
 from workloads.weights import layout
 
 if TYPE_CHECKING:
@@ -86,12 +87,7 @@ class VllmExecutor:
     def run_steps(self, workload: Workload, step: int, batches: Sequence[Batch]) -> torch.Tensor:
         if self.spec.loop == "resident":
             return self._rpc("zo_run_steps", workload, step, batches)
-        found = []
-        for at, batch in enumerate(batches, start=step):
-            losses = self.score(batch, workload.plan(at))
-            self.apply(workload.update(at, losses))
-            found.append(losses)
-        return torch.stack(found)
+        return run_steps(self, workload, step, batches)
 
     def replay(self, workload: Workload, step: int, losses: torch.Tensor) -> None:
         self._rpc("zo_replay", workload, step, losses)

@@ -22,6 +22,7 @@ from workloads.dense import DenseStates
 from workloads.directions import Drawn, Layout, draw
 from workloads.durable import Snapshot, restore, save, state_checksum
 from workloads.state import AccumulatedState
+from workloads.steps import run_steps
 
 
 class Resident:
@@ -118,12 +119,7 @@ class Resident:
     @torch.inference_mode()
     def run_steps(self, workload: Workload, step: int, batches: Sequence[Batch]) -> torch.Tensor:
         """Whole steps; losses [n_batches, n_probes] on the device."""
-        found = []
-        for at, batch in enumerate(batches, start=step):
-            losses = self.score(batch, workload.plan(at))
-            self.apply(workload.update(at, losses))
-            found.append(losses)
-        return torch.stack(found)
+        return run_steps(self, workload, step, batches)
 
     @torch.inference_mode()
     def replay(self, workload: Workload, step: int, losses: torch.Tensor) -> None:
