@@ -44,6 +44,8 @@ class OfficialExecutor:
 
     name = "official"
     capabilities = CAPABILITIES["official"]
+    leaves_residue = True
+    """+eps, -2 eps, +eps does not come back to the bit, so a check before step 0 has to put the weights back."""
 
     def load(self, spec: RunSpec, source: ModelSource, task: TaskData) -> None:
         self.capabilities.check(spec)

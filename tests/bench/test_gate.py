@@ -44,3 +44,25 @@ def test_a_gate_that_cannot_see_the_perturbation_says_so():
     assert gate(TRUTH)[1] is None
     warning = gate(TRUTH, "float16", same=[0.78, 0.70])[1]
     assert warning and "larger --eps" in warning
+
+
+def test_the_check_leaves_the_official_weights_as_they_were(tiny_source, tiny_task):
+    import torch
+
+    from baselines.official.executor import OfficialExecutor
+    from bench.config import RunSpec
+    from bench.harness import gate
+    from workloads.make import make_workload
+
+    spec = RunSpec(
+        workload="lozo", executor="official", model="tiny", weights="random", task="sst2", dtype="float16", device="cpu",
+        directions="upstream", batching="sequential", kv="recompute", lora="dense", loop="requests", batch_size=8,
+    )  # fmt: skip
+    executor, probes = OfficialExecutor(), make_workload(spec).plan(0)
+    executor.load(spec, tiny_source("opt"), tiny_task)
+    before = executor.parameters()
+    gate.check(executor, gate.Expected(tiny_task.train, probes, [0.0, 0.0], 1.0))
+    after = executor.parameters()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    executor.score(tiny_task.train, probes)  # what the check would leave behind by itself
+    assert any(not torch.equal(before[name], value) for name, value in executor.parameters().items())
