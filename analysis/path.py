@@ -3,7 +3,8 @@
 Made from the points of one interleaved run (`ablate`), which share a pair id. Rungs lie between two neighbouring stations; the
 features are attributed over the factorial between all-off and all-on. Every part is one contrast of the logarithms of median
 step times, so their ratios multiply exactly to the total. A station that was not measured merges the rungs on its two sides.
-The same contrasts over the profiled passes' spans are shown beside: a part whose two figures differ by much is flagged.
+The same contrasts over the kernel buckets of the profiled passes are shown beside: a part whose two figures differ by much is
+flagged.
 """
 
 from __future__ import annotations
@@ -25,21 +26,33 @@ OFF = {"batching": "sequential", "kv": "recompute", "lora": "unfused"}
 ON = {"batching": "paired", "kv": "shared", "lora": "fused"}
 DENSE = {**OFF, "lora": "dense"}
 NAMES = {"batching": "batching", "kv": "KV handling: prompt and head reuse", "lora": "fused LoRA kernels"}
-DISAGREE, NEGLIGIBLE = 0.20, 0.02
+DISAGREE, NEGLIGIBLE, SHOWN = 0.20, 0.02, 2
+Station = tuple[str, Run | None]
+"""The rung that leads to a point, and the point (None: not measured)."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One rung or feature: its ratio, the seconds of a step it saves by the clock and by the profiled passes (None: no profile).
+    """One rung or feature: its ratio, and the seconds of a step it saves by the clock and in the buckets of the profiled passes.
 
-    `agrees` is whether the two are within 20 % of one another, or both within 2 % of the whole saving.
+    buckets    bucket (or `idle`) -> seconds saved in it, largest change first; empty when a pass was not profiled
+    agrees     whether clock and buckets are within 20 % of one another, or both within 2 % of the whole saving
     """
 
     name: str
     ratio: Ratio
     saved_s: float
-    profiled_s: float | None
+    buckets: Mapping[str, float]
     agrees: bool | None
+
+    @property
+    def profiled_s(self) -> float | None:
+        return sum(self.buckets.values()) if self.buckets else None
+
+    @property
+    def mostly(self) -> str:
+        """The buckets that make most of the difference, in words: `gemm 12.1, attention -0.8` (ms)."""
+        return ", ".join(f"{name} {seconds * 1e3:.1f}" for name, seconds in [*self.buckets.items()][:SHOWN])
 
 
 @dataclass(frozen=True)
@@ -80,12 +93,14 @@ def paths(runs: Iterable[Run]) -> list[Path]:
 
 def print_path(path: Path, console: Console) -> None:
     """One table: every part with its ratio and interval, and what the profiled passes say of it."""
-    table = Table("part", "ratio", "95 % CI", "saves, ms", "profiled, ms", title=path.title, caption=_caption(path), min_width=90)
+    headings = ("part", "ratio", "95 % CI", "saves, ms", "profiled, ms", "mostly in, ms")
+    table = Table(*headings, title=path.title, caption=_caption(path), min_width=110)
     for part in path.parts:
         profiled = "-" if part.profiled_s is None else f"{part.profiled_s * 1e3:.1f}" + ("" if part.agrees else " (differs)")
-        table.add_row(part.name, f"{part.ratio.value:.2f}", _interval(part.ratio), f"{part.saved_s * 1e3:.1f}", profiled)
+        ratio = (f"{part.ratio.value:.2f}", _interval(part.ratio))
+        table.add_row(part.name, *ratio, f"{part.saved_s * 1e3:.1f}", profiled, part.mostly)
     table.add_section()
-    table.add_row(f"{path.first.label} to {path.last.label}", f"{path.total.value:.2f}", _interval(path.total), "", "")
+    table.add_row(f"{path.first.label} to {path.last.label}", f"{path.total.value:.2f}", _interval(path.total), "", "", "")
     console.print(table)
 
 
@@ -123,29 +138,38 @@ def _path(group: list[Run], executor: str, kv: str) -> Path:
     )
 
 
-def _before(group: list[Run], executor: str, off: Run) -> list[tuple[str, Run | None]]:
-    stations: list[tuple[str, Run | None]] = [
+def _before(group: list[Run], executor: str, off: Run) -> list[Station]:
+    """From the official loop to the executor's all-off point. vLLM never pads, so that rung comes before it."""
+    stations: list[Station] = [
         ("", find(group, executor="official")),
-        ("loop overhead: temporaries, logits at every position", _point(group, "eager", **DENSE)),
+        ("loop overhead: temporaries, waits", _point(group, "eager", "every position", **DENSE)),
+        ("last position only: logits where the loss needs them", _point(group, "eager", **DENSE)),
     ]
-    if executor == "vllm":
-        stations.append(("adapter form: weights stay", _point(group, "eager", **OFF)))
-        return [*stations, ("runtime: vLLM for eager PyTorch", off)]
-    return [*stations, ("adapter form: weights stay", off)]
+    adapters = "adapter form: weights stay"
+    if executor == "eager":
+        return [*stations, (adapters, off)]
+    stations.append(("padding", _point(group, "eager", "unpadded", **DENSE)))
+    stations.append((adapters, _point(group, "eager", "unpadded", **OFF)))
+    return [*stations, ("runtime: vLLM's model for eager PyTorch", off)]
 
 
-def _after(group: list[Run], executor: str, kv: str) -> list[tuple[str, Run | None]]:
-    on = {"batching": "paired", "kv": kv, "lora": "fused"}
-    compiled = find(group, executor="vllm", loop="resident", variant="", **on) if _varies(group) else None
-    if executor == "vllm":
-        return [("torch.compile and CUDA graphs", compiled)]
-    requests = find(group, executor="vllm", loop="requests", **on)
-    resident = _point(group, "vllm", **on)
-    scheduler = ("scheduler: resident steps for requests", resident)
-    return [("runtime: vLLM requests", requests), scheduler, ("torch.compile and CUDA graphs", compiled)]
+def _after(group: list[Run], executor: str, kv: str) -> list[Station]:
+    """From the executor's all-on point to the fastest there is. By requests vLLM always runs compiled, where it compiles."""
+    on = {**ON, "kv": kv}
+    fastest = find(group, executor="vllm", loop="resident", variant="", **on)
+    if executor == "eager":
+        return [
+            ("padding", _point(group, "eager", "unpadded", **on)),
+            ("runtime: vLLM, by requests", find(group, executor="vllm", loop="requests", variant="", **on)),
+            ("scheduler: resident steps for requests", fastest),
+        ]
+    if not _compiles(group):
+        return []
+    compiled = find(group, executor="vllm", loop="resident", variant="no graphs", **on)
+    return [("runtime: torch.compile", compiled), ("runtime: CUDA graphs", fastest)]
 
 
-def _chain(stations: Sequence[tuple[str, Run | None]]) -> list[tuple[str, Run]]:
+def _chain(stations: Sequence[Station]) -> list[tuple[str, Run]]:
     """Stations that were measured; the rungs over a missing one become one."""
     found: list[tuple[str, Run]] = []
     names: list[str] = []
@@ -159,25 +183,35 @@ def _chain(stations: Sequence[tuple[str, Run | None]]) -> list[tuple[str, Run]]:
 
 def _parts(names: Sequence[str], ratios: Sequence[Ratio], rows: np.ndarray, runs: Sequence[Run]) -> tuple[Part, ...]:
     clock = -rows @ np.array([np.median(list(run.sample.values())) for run in runs])
-    spans = [(run.finding("time_breakdown") or {}).get("span_s") for run in runs]
+    negligible = NEGLIGIBLE * np.abs(clock).sum()
+    profiles = [_profile(run) for run in runs]
     found = []
-    for i, name in enumerate(names):
-        known = all(spans[j] is not None for j in np.flatnonzero(rows[i]))
-        profiled = float(-rows[i] @ np.array([span or 0.0 for span in spans])) if known else None
-        small = NEGLIGIBLE * np.abs(clock).sum()
-        agrees = None if profiled is None else bool(abs(profiled - clock[i]) <= max(DISAGREE * abs(clock[i]), small))
-        found.append(Part(name, ratios[i], float(clock[i]), profiled, agrees))
+    for name, ratio, row, saved_s in zip(names, ratios[: len(names)], rows, clock, strict=True):
+        known = all(profiles[i] for i in np.flatnonzero(row))
+        saved = {b: -sum(w * p.get(b, 0.0) for w, p in zip(row, profiles, strict=True)) for p in profiles for b in p}
+        buckets = dict(sorted(saved.items(), key=lambda item: -abs(item[1]))) if known else {}
+        apart = abs(sum(buckets.values()) - saved_s)
+        agrees = bool(apart <= max(DISAGREE * abs(saved_s), negligible)) if buckets else None
+        found.append(Part(name, ratio, float(saved_s), buckets, agrees))
     return tuple(found)
 
 
-def _point(group: list[Run], executor: str, **features: str) -> Run | None:
-    """A point of the factorial: resident and uncompiled on vllm."""
-    chosen = {"loop": "resident", "variant": "uncompiled" if _varies(group) else ""} if executor == "vllm" else {}
-    return find(group, executor=executor, **features, **chosen)
+def _profile(run: Run) -> dict[str, float]:
+    """Seconds of a profiled step by bucket, and idle; empty where the run was not profiled."""
+    found = run.finding("time_breakdown")
+    return {**found["buckets"], "idle": found["idle_s"]} if found else {}
 
 
-def _varies(group: list[Run]) -> bool:
-    return any(run.variant for run in group)
+def _point(group: list[Run], executor: str, variant: str = "", **features: str) -> Run | None:
+    """A point of one executor: on vllm resident, and uncompiled where it compiles."""
+    chosen = {"loop": "resident"} if executor == "vllm" else {}
+    if executor == "vllm" and _compiles(group):
+        variant = "uncompiled"
+    return find(group, executor=executor, variant=variant, **features, **chosen)
+
+
+def _compiles(group: list[Run]) -> bool:
+    return any(run.variant == "uncompiled" for run in group)
 
 
 def _values(feature: str) -> tuple[str, str]:

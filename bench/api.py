@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 Kind = Literal["lowrank", "dense", "factorized"]
 
+VARIANTS = {
+    "every position": "eager: logits at every position of every row, as the official loop has them",
+    "unpadded": "eager, scope lora: rows end to end without padding",
+    "uncompiled": "vllm on a GPU: neither torch.compile nor CUDA graphs",
+    "no graphs": "vllm on a GPU: torch.compile without CUDA graphs",
+}
+"""Rungs of the attribution that are no feature: an executor is switched to one of them, never started with it."""
+
 
 @dataclass(frozen=True)
 class Example:

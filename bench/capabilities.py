@@ -24,9 +24,14 @@ class Capabilities:
     scopes: Mapping[str, tuple[str, ...]]
     dtypes: Mapping[str, tuple[str, ...]]
     max_rank: dict[str, int] = field(default_factory=dict)
+    variants: tuple[str, ...] = ()
 
-    def check(self, spec: RunSpec) -> None:
+    def check(self, spec: RunSpec, variant: str = "") -> None:
         """Raise UsageError for the first field this executor cannot honour, naming what it can."""
+        if variant and variant not in self.variants:
+            raise UsageError(f"variant {variant}: --executor {spec.executor} has {', '.join(self.variants) or 'none'}")
+        if variant == "unpadded" and spec.scope != "lora":
+            raise UsageError(f"variant unpadded with --scope {spec.scope}: packed rows share no norm; use --scope lora")
         for name in ("batching", "kv", "lora", "loop", "directions"):
             _one_of(spec, name, getattr(self, name))
         if spec.workload not in self.scopes:
@@ -61,7 +66,16 @@ CAPABILITIES = {
     "official": Capabilities(
         BATCHING[:1], KV[:1], LORA[:1], ("requests",), ("shared", "upstream"), scopes=BOTH, dtypes=ANY_DTYPE
     ),
-    "eager": Capabilities(BATCHING, KV, LORA, ("requests",), ("shared",), scopes=BOTH, dtypes=ANY_DTYPE),
+    "eager": Capabilities(
+        BATCHING,
+        KV,
+        LORA,
+        ("requests",),
+        ("shared",),
+        scopes=BOTH,
+        dtypes=ANY_DTYPE,
+        variants=("every position", "unpadded"),
+    ),
     "vllm": Capabilities(
         BATCHING,
         KV,
@@ -71,6 +85,7 @@ CAPABILITIES = {
         scopes={"lozo": ("lora",), "mezo": ("lora", "full"), "factorized": ("lora",)},
         dtypes={"cpu": ALL, "cuda": ("float16", "bfloat16")},
         max_rank={"lozo": 256, "factorized": 512},
+        variants=("uncompiled", "no graphs"),
     ),
     "fake": Capabilities(BATCHING, KV, LORA, ("requests", "resident"), ("shared",), scopes=BOTH, dtypes=ANY_DTYPE),
 }

@@ -17,7 +17,7 @@ import torch
 from torch.profiler import record_function
 
 from baselines.eager.modules import wrap
-from baselines.eager.scoring import Scorer, one_token, padded_rows
+from baselines.eager.scoring import Scorer
 from baselines.eager.states import AdapterStates
 from bench.api import Batch, Direction, Probe, Update, Workload, phase
 from bench.capabilities import CAPABILITIES
@@ -30,6 +30,7 @@ from workloads.rounding import add_
 from workloads.state import AccumulatedState, Epoch
 from workloads.steps import run_steps
 from workloads.tasks.loss import classification_loss
+from workloads.tasks.ragged import one_token
 from workloads.weights import layout, load_model
 
 if TYPE_CHECKING:
@@ -60,11 +61,11 @@ class EagerExecutor:
         self.dense: DenseStates | None = None
         self._use(spec)
 
-    def switch(self, *, batching: str, kv: str, lora: str, loop: str | None = None, compiled: bool = False) -> None:
+    def switch(self, *, batching: str, kv: str, lora: str, loop: str | None = None, variant: str = "") -> None:
         """Change features between steps; the parameters stay what they are. UsageError for what cannot go together."""
         spec = replace(self.spec, batching=batching, kv=kv, lora=lora)
-        self.capabilities.check(spec)
-        self._use(spec)
+        self.capabilities.check(spec, variant)
+        self._use(spec, variant)
 
     @torch.inference_mode()
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
@@ -156,22 +157,17 @@ class EagerExecutor:
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
         n, shared, itemsize = len(probes), self._shared(batch), self.dtype.itemsize
         queries = len({probe.direction for probe in probes})
-        rows = padded_rows(batch, self._task.pad_id, shared)
-        count, width = rows["input_ids"].shape
+        scored = self._scorer.work(batch, shared)
         matrices = [shape for shape in self.layout.values() if len(shape) == 2 and self.spec.workload != "mezo"]
         factored = sum(out * inner for out, inner in matrices) * itemsize
         scoped = sum(w.numel() for w in self.weights.values()) * itemsize
-        options = len(batch[0].options)
         dense = self.spec.lora == "dense"
         written = (scoped - factored) * queries * (2 if dense else 1)  # Gaussian updates, and their copy
         columns = sum(out for out, _ in matrices) * self.spec.rank * (2 if self.spec.workload == "lozo" else 1)
         groups = queries if self.spec.batching == "paired" else n
         return {
             "forwards": 1 if self.spec.batching == "paired" else n,
-            "rows": count * n,
-            "tokens_scored": count * width * n,
-            "tokens_real": int(rows["attention_mask"].sum()) * n,
-            "head_rows": n * (count * options if shared else count * max(rows["option_len"]) * self._scorer.vocabulary),
+            **{name: n * count for name, count in scored.items()},
             "weight_bytes_written": written + ((n + 1) * scoped if dense else 0),
             "fold_bytes_written": factored * (2 if dense else 1),
             "adapter_bytes_written": 0 if dense else groups * columns * itemsize + n * (scoped - factored),
@@ -183,8 +179,9 @@ class EagerExecutor:
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
 
-    def _use(self, spec: RunSpec) -> None:
+    def _use(self, spec: RunSpec, variant: str = "") -> None:
         self.spec = spec
+        self._scorer.use(variant)
         if spec.lora != "dense":
             self.dense = None
         elif self.dense is None:

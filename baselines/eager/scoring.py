@@ -1,4 +1,7 @@
-"""Option log-probs of a batch under the probes of a forward: padded rows, and only the head positions that the loss needs."""
+"""Option log-probs of a batch under the probes of a forward: padded rows, and only the head positions that the loss needs.
+
+Two variants take one of these two choices back, so that attribution can measure it.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,11 @@ from typing import Any
 import torch
 from torch.profiler import record_function
 
+from baselines.eager import unpadded
 from baselines.eager.states import AdapterStates
 from bench.api import Batch, Example, phase
 from workloads.tasks.collate import option_rows
-
-
-def one_token(batch: Batch) -> bool:
-    """Whether every option is a single token, so that all of them can be read from the prompt's last position."""
-    return all(len(option) == 1 for example in batch for option in example.options)
+from workloads.tasks.ragged import full_rows, shared_rows
 
 
 def padded_rows(batch: Batch, pad_id: int, shared: bool) -> dict[str, Any]:
@@ -23,7 +23,10 @@ def padded_rows(batch: Batch, pad_id: int, shared: bool) -> dict[str, Any]:
 
 
 class Scorer:
-    """A Hugging Face causal LM and its head. head: canonical name of the head's weight where it is in scope."""
+    """A Hugging Face causal LM and its head. head: canonical name of the head's weight where it is in scope.
+
+    `variant` is one of bench.api.VARIANTS that the eager executor has, or empty.
+    """
 
     def __init__(self, model: Any, head: str | None, pad_id: int) -> None:
         self.model, self.pad_id = model, pad_id
@@ -31,9 +34,16 @@ class Scorer:
         self._weight = getattr(self._head, "inner", self._head).weight
         self.vocabulary: int = self._weight.size(0)
         self.has_bias = getattr(self._head, "inner", self._head).bias is not None
+        self.variant = ""
+
+    def use(self, variant: str) -> None:
+        self.variant = variant
+        self.model.set_attn_implementation(unpadded.NAME if variant == "unpadded" else "eager")
 
     def option_logprobs(self, batch: Batch, probes: int, states: AdapterStates | None, shared: bool) -> torch.Tensor:
         """Mean log-prob of each option [P, n_examples, n_options], float32; up to a constant per example when shared."""
+        if self.variant == "unpadded":
+            return self._unpadded(batch, probes, states, shared)
         device = self._weight.device
         with phase("host"):
             rows = padded_rows(batch, self.pad_id, shared)
@@ -51,6 +61,40 @@ class Scorer:
             lengths = torch.tensor(rows["option_len"]).to(device, non_blocking=True)
             return self._row_means(hidden, ids, lengths, max(rows["option_len"])).view(probes, len(batch), -1)
 
+    def work(self, batch: Batch, shared: bool) -> dict[str, int]:
+        """Exact counts for one probe: rows, tokens_scored, tokens_real, head_rows."""
+        rows = padded_rows(batch, self.pad_id, shared)
+        count, width = rows["input_ids"].shape
+        real = int(rows["attention_mask"].sum())
+        if shared:
+            head = count * len(batch[0].options)
+        elif self.variant == "unpadded":
+            head = sum(rows["option_len"]) * self.vocabulary
+        else:
+            head = count * (width if self.variant == "every position" else max(rows["option_len"])) * self.vocabulary
+        scored = real if self.variant == "unpadded" else count * width
+        return {"rows": count, "tokens_scored": scored, "tokens_real": real, "head_rows": head}
+
+    def _unpadded(self, batch: Batch, probes: int, states: AdapterStates | None, shared: bool) -> torch.Tensor:
+        """The same over packed rows."""
+        device = self._weight.device
+        with phase("host"):
+            rows = (shared_rows if shared else full_rows)(batch, probes)
+            arrays = (rows.tokens, unpadded.positions(rows), rows.wanted, rows.targets)
+            ids, at, wanted, targets = (torch.from_numpy(a).long().to(device, non_blocking=True) for a in arrays)
+            spread = unpadded.Spread.of(rows, device)
+        hidden = self.model.base_model(
+            input_ids=ids[None], position_ids=at[None], use_cache=False, spread=spread
+        ).last_hidden_state[0]
+        with record_function("zo.op.head_logits"):
+            chosen = hidden[wanted]
+            if shared:
+                return self._label_logits(chosen.view(probes, len(batch), -1), batch, states)
+            picked = self._head(chosen).float().log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+            if rows.per_row.max() > 1:
+                picked = torch.stack([option.mean() for option in picked.split(rows.per_row.tolist())])
+            return picked.view(probes, len(batch), -1)
+
     def _label_logits(self, hidden: torch.Tensor, batch: Batch, states: AdapterStates | None) -> torch.Tensor:
         """hidden [P, n, dim]: the head's rows of the option tokens, and nothing else of it."""
         tokens = torch.tensor([[option[0] for option in e.options] for e in batch]).to(hidden.device, non_blocking=True)
@@ -62,7 +106,10 @@ class Scorer:
 
     def _row_means(self, hidden: torch.Tensor, ids: torch.Tensor, lengths: torch.Tensor, longest: int) -> torch.Tensor:
         """hidden [P * rows, width, dim]: log-softmax over the vocabulary at the positions that predict an option token."""
-        logprobs = self._head(hidden[:, -longest - 1 : -1]).float().log_softmax(-1)
+        if self.variant == "every position":
+            logprobs = self._head(hidden)[:, :-1].float().log_softmax(-1)[:, -longest:]
+        else:
+            logprobs = self._head(hidden[:, -longest - 1 : -1]).float().log_softmax(-1)
         targets = ids[:, -longest:]
         wanted = torch.arange(longest, device=ids.device) >= longest - lengths[:, None]
         repeats = len(hidden) // len(ids)

@@ -56,17 +56,18 @@ class AdapterStates:
         }
 
     def add(self, name: str, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """y plus the low-rank part of a matrix: x [P * n, .., in], y [P * n, .., out], rows probe by probe."""
+        """y plus the low-rank part of a matrix: x [.., in], y [.., out], the tokens of one probe after those of another."""
         right = self._u(name).transpose(1, 2)  # [G, k, out]
         if self.fused:
             h = self.shrink(name, x)
             return torch.baddbmm(y.reshape(self.groups, -1, y.size(-1)), h.view(self.groups, -1, h.size(-1)), right).view_as(y)
         per_group = self.probes // self.groups
         parts = []
-        for p, (x_p, y_p) in enumerate(zip(x.chunk(self.probes), y.chunk(self.probes), strict=True)):
+        xs, ys = (t.reshape(self.probes, -1, t.size(-1)) for t in (x, y))
+        for p, (x_p, y_p) in enumerate(zip(xs, ys, strict=True)):
             h = self._scale(x_p @ self._vt(name, p // per_group).t(), self.shifts[p, 0])
             parts.append(y_p + h @ right[p // per_group])
-        return torch.cat(parts)
+        return torch.stack(parts).view_as(y)
 
     def shrink(self, name: str, x: torch.Tensor) -> torch.Tensor:
         """x V times the probes' shifts: [P, rows of a probe, k]."""

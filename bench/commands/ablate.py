@@ -57,27 +57,34 @@ def _plan(given: dict[str, Any], executor: str) -> tuple[list[RunSpec], list[Pla
         features = {**FEATURES[name], "kv": "recompute"} | ({"directions": "shared"} if name == "official" else {})
         loads.append(complete(given | {"executor": name, **features}))
     at = dict(zip(names, range(len(names)), strict=True))
-    compiles = loads[0].device == "cuda"
+    uncompiled = "uncompiled" if loads[0].device == "cuda" else ""
 
-    def point(name: str, *, compiled: bool = False, **features: Any) -> Planned:
-        return at[name], replace(loads[at[name]], **features), compiled
+    def point(name: str, variant: str = "", **features: Any) -> Planned:
+        if name == "vllm" and features.get("loop") != "requests":
+            variant = variant or uncompiled
+        return at[name], replace(loads[at[name]], **features), variant
 
     both = ("recompute", "shared")
+    dense = OFF | {"lora": "dense"}
     found = [
         point(executor, batching=batching, kv=kv, lora=lora)
         for batching in ("sequential", "paired")
         for kv in both
         for lora in ("unfused", "fused")
     ]
-    found += [point(executor, batching="sequential", kv=kv, lora="dense") for kv in both]
-    found.append(point("official"))
-    other = "vllm" if executor == "eager" else "eager"
-    found += [point(other, batching="paired", kv=kv, lora="fused") for kv in both]
-    if other == "eager":
-        found += [point("eager", **features) for features in (OFF, OFF | {"lora": "dense"})]
-    found += [point("vllm", loop="requests", batching="paired", kv=kv, lora="fused") for kv in both]
-    if compiles:
-        found += [point("vllm", compiled=True, batching="paired", kv=kv, lora="fused") for kv in both]
+    found += [point(executor, **dense | {"kv": kv}) for kv in both]
+    found += [point("official"), point("eager", "every position", **dense)]
+    on: list[dict[str, Any]] = [{"batching": "paired", "kv": kv, "lora": "fused"} for kv in both]
+    if executor == "vllm":
+        found += [point("eager", **dense), point("eager", "unpadded", **dense), point("eager", "unpadded", **OFF)]
+        found += [point("eager", **features) for features in on]
+    else:
+        found += [point("eager", "unpadded", **features) for features in on]
+        found += [point("vllm", **features) for features in on]
+    found += [point("vllm", loop="requests", **features) for features in on]
+    if uncompiled:
+        compiled = [(variant, features) for variant in ("no graphs", "") for features in on]
+        found += [(at["vllm"], replace(loads[at["vllm"]], **features), variant) for variant, features in compiled]
     return loads, found
 
 

@@ -23,7 +23,7 @@ from bench.harness.store import Store, new_id, utc_now
 from bench.registry import WORKLOADS, resolve
 from bench.result import Check, Result, SessionResult, find_results, load_result
 
-Planned = tuple[int, RunSpec, bool]
+Planned = tuple[int, RunSpec, str]
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Point:
 
     load: int
     spec: RunSpec
-    compiled: bool
+    variant: str
     result: Result
     checks: list[Check] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
@@ -41,20 +41,19 @@ class Point:
 def points_of(loads: list[RunSpec], specs: Sequence[Planned], steps: int, store: Store) -> list[Point]:
     """The points with what an earlier call has already measured of them.
 
-    loads: the spec each executor is loaded with; specs: (index into loads, spec of the point, whether compiled).
+    loads: the spec each executor is loaded with; specs: (index into loads, spec of the point, its variant).
     """
     key = [[spec.to_json() for spec in loads], steps, environment(loads[0].device)["device"]]
     pair_id = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
     held = [load_result(path) for path in find_results([store.local])]
     points = []
-    for load, spec, compiled in specs:
-        variant = "" if compiled or spec.device == "cpu" or spec.executor != "vllm" else "uncompiled"
+    for load, spec, variant in specs:
         found = next((r for r in held if r.pair_id == pair_id and r.spec == spec.to_json() and _variant(r) == variant), None)
         version = resolve(WORKLOADS, "--workload", spec.workload).version
         fresh = Result(
             new_id(), utc_now(), "passed", spec.to_json(), version, environment(spec.device), source(), pair_id=pair_id
         )
-        points.append(Point(load, spec, compiled, found or fresh, details={"unit": "block", "variant": variant}))
+        points.append(Point(load, spec, variant, found or fresh, details={"unit": "block", "variant": variant}))
     return points
 
 
@@ -64,9 +63,7 @@ def _variant(result: Result) -> str:
 
 def measure(points: list[Point], loads: list[RunSpec], job: BlocksJob, store: Store, console: Console, timeout_s: float) -> None:
     """One process for all that is missing; every point's file is written after each of its blocks."""
-    whole = replace(
-        job, loads=[spec.to_json() for spec in loads], points=[(p.load, p.spec.to_json(), p.compiled) for p in points]
-    )
+    whole = replace(job, loads=[spec.to_json() for spec in loads], points=[(p.load, p.spec.to_json(), p.variant) for p in points])
 
     def note(event: Event) -> None:
         if event["event"] == "data":
@@ -115,4 +112,4 @@ def measure(points: list[Point], loads: list[RunSpec], job: BlocksJob, store: St
 def name_of(point: Point) -> str:
     spec = point.spec
     loop = f" {spec.loop}" if spec.executor == "vllm" else ""
-    return f"{spec.executor}{loop} {spec.batching} {spec.kv} {spec.lora}" + (" compiled" if point.compiled else "")
+    return f"{spec.executor}{loop} {spec.batching} {spec.kv} {spec.lora}" + (f", {point.variant}" if point.variant else "")

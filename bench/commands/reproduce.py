@@ -92,9 +92,8 @@ def _core_points(campaign: Campaign, model: str) -> list[Point]:
     given = campaign.given_for(model) | {"workload": "lozo", "kv": "recompute"}
     vllm = complete(given | {"executor": "vllm", **FEATURES["vllm"], "kv": "recompute"})
     official = complete(given | {"executor": "official", **FEATURES["official"]})
-    compiled = vllm.device == "cuda"
-    planned: list[Planned] = [(0, vllm, compiled), (0, replace(vllm, kv="shared"), compiled)]
-    planned += [(0, replace(vllm, kv="shared", loop="requests"), compiled), (1, official, False)]
+    planned: list[Planned] = [(0, vllm, ""), (0, replace(vllm, kv="shared"), "")]
+    planned += [(0, replace(vllm, kv="shared", loop="requests"), ""), (1, official, "")]
     return points_of([vllm, official], planned, campaign.steps or 10, campaign.store)
 
 

@@ -10,9 +10,9 @@ A block is a stretch of timed steps of one point; rounds go through the points f
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 from bench.api import Batch, Executor
@@ -22,18 +22,21 @@ from bench.harness.events import Emit
 from bench.harness.inputs import Inputs, prepare
 from bench.harness.steps import core_step, run_steps
 from bench.registry import EXECUTORS, resolve
+from workloads.make import make_workload
+from workloads.tasks.batches import batch_stream
 
 SETTLING = 2
 """Steps of a point before its block is timed: the switch, and V into the slots."""
 PROFILED_STEPS = 3
+PlannedPoint = tuple[int, dict[str, Any], str]
 
 
 @dataclass(frozen=True)
 class BlocksJob:
-    """loads: the spec each executor is loaded with, largest first; points: (index into loads, spec of the point, compiled)."""
+    """loads: the spec each executor is loaded with, largest first; points: (index into loads, spec of the point, its variant)."""
 
     loads: list[dict[str, Any]]
-    points: list[tuple[int, dict[str, Any], bool]]
+    points: list[PlannedPoint]
     rounds: int
     steps: int
     first_round: int = 0
@@ -45,29 +48,35 @@ class BlocksJob:
 class Loaded:
     """An executor with where its run stands; the points on it share one trajectory."""
 
-    spec: RunSpec
     inputs: Inputs
     executor: Any
-    stream: Iterator[Batch]
     numbers: Iterator[int]
 
 
 def run_blocks(job: BlocksJob, emit: Emit) -> None:
-    """Load everything, check every point against the reference, then the rounds, then a profiled pass of each point."""
+    """Load everything, check every point against the reference, then the rounds, then a profiled pass of each point.
+
+    The reference is computed first, while the device is empty; all points of a round are given the same batches.
+    """
     loaded: list[Loaded] = []
+    specs = [RunSpec.from_json(fields) for fields in job.loads]
+    emit({"event": "stage", "name": "check"})
+    inputs = prepare(specs[0])
+    expect = _expected(specs[0], inputs)
+    stream = batch_stream(inputs.task.train, specs[0].batch_size, specs[0].seed)
+    batches = [list(islice(stream, SETTLING + job.steps)) for _ in range(job.rounds)]
     try:
-        for fields in job.loads:
-            loaded.append(_load(RunSpec.from_json(fields), emit))
-        expect = _expected(loaded[0], emit)
+        for spec in specs:
+            loaded.append(_load(spec, emit))
         for number, point in enumerate(job.points):
             _check(loaded[point[0]], expect, point, number, emit)
         for index in range(job.first_round, job.rounds):
             order = list(enumerate(job.points))
             for number, point in order if index % 2 == 0 else reversed(order):
-                _block(loaded[point[0]], point, number, index, job.steps, emit)
+                _block(loaded[point[0]], point, number, index, batches[index], emit)
             emit({"event": "stage", "name": "timed"})
         for number, point in enumerate(job.points if job.profile else []):
-            _profile(loaded[point[0]], point, number, emit)
+            _profile(loaded[point[0]], point, number, batches[0][-1], emit)
         emit({"event": "done"})
     finally:
         for one in loaded:
@@ -75,33 +84,27 @@ def run_blocks(job: BlocksJob, emit: Emit) -> None:
 
 
 def _load(spec: RunSpec, emit: Emit) -> Loaded:
-    from workloads.tasks.batches import batch_stream
-
     emit({"event": "stage", "name": "load"})
     inputs = prepare(spec)
     emit({"event": "data", "digest": inputs.task.digest, **{k: v for k, v in inputs.task.summary.items() if k != "warnings"}})
     executor: Executor = resolve(EXECUTORS, "--executor", spec.executor)()
     executor.load(spec, inputs.source, inputs.task)
-    return Loaded(spec, inputs, executor, batch_stream(inputs.task.train, spec.batch_size, spec.seed), count())
+    return Loaded(inputs, executor, count())
 
 
-def _use(one: Loaded, point: tuple[int, dict[str, Any], bool]) -> RunSpec:
+def _use(one: Loaded, point: PlannedPoint) -> RunSpec:
     spec = RunSpec.from_json(point[1])
     if hasattr(one.executor, "switch"):
-        one.executor.switch(batching=spec.batching, kv=spec.kv, lora=spec.lora, loop=spec.loop, compiled=point[2])
+        one.executor.switch(batching=spec.batching, kv=spec.kv, lora=spec.lora, loop=spec.loop, variant=point[2])
     return spec
 
 
-def _expected(one: Loaded, emit: Emit) -> gate.Expected:
-    from workloads.make import make_workload
-
-    emit({"event": "stage", "name": "check"})
-    spec = one.spec
-    batch = one.inputs.task.train[: spec.batch_size]
-    return gate.expected(one.inputs.reference, batch, make_workload(spec).plan(0), spec.dtype, spec.device)
+def _expected(spec: RunSpec, inputs: Inputs) -> gate.Expected:
+    batch = inputs.task.train[: spec.batch_size]
+    return gate.expected(inputs.reference, batch, make_workload(spec).plan(0), spec.dtype, spec.device)
 
 
-def _check(one: Loaded, expect: gate.Expected, point: tuple[int, dict[str, Any], bool], number: int, emit: Emit) -> None:
+def _check(one: Loaded, expect: gate.Expected, point: PlannedPoint, number: int, emit: Emit) -> None:
     """Before anything has moved: the point's losses on one batch are the reference's, or the whole run stops."""
     spec = _use(one, point)
     check, _ = gate.check(one.executor, expect)
@@ -110,29 +113,26 @@ def _check(one: Loaded, expect: gate.Expected, point: tuple[int, dict[str, Any],
         raise RuntimeError(f"{spec.executor} {spec.batching} {spec.kv} {spec.lora}: wrong losses, {check.detail}")
 
 
-def _block(one: Loaded, point: tuple[int, dict[str, Any], bool], number: int, index: int, steps: int, emit: Emit) -> None:
-    from workloads.make import make_workload
-
+def _block(one: Loaded, point: PlannedPoint, number: int, index: int, batches: Sequence[Batch], emit: Emit) -> None:
     workload = make_workload(_use(one, point))
-    for _ in range(SETTLING):
-        core_step(one.executor, workload, next(one.numbers), next(one.stream))
+    for batch in batches[:SETTLING]:
+        core_step(one.executor, workload, next(one.numbers), batch)
     one.inputs.clock.synchronize()
-    numbers = [next(one.numbers) for _ in range(steps)]
-    done = list(run_steps(one.executor, workload, numbers, one.stream, one.inputs.clock))
+    numbers = [next(one.numbers) for _ in batches[SETTLING:]]
+    done = list(run_steps(one.executor, workload, numbers, iter(batches[SETTLING:]), one.inputs.clock))
     times, losses = [step.step_s for step in done], [step.losses for step in done]
     emit({"event": "block", "point": number, "round": index, "step_s": times, "losses": losses})
 
 
-def _profile(one: Loaded, point: tuple[int, dict[str, Any], bool], number: int, emit: Emit) -> None:
+def _profile(one: Loaded, point: PlannedPoint, number: int, batch: Batch, emit: Emit) -> None:
     import torch
 
     from bench.harness.context import ProfileContext
     from bench.recorders import observe
-    from workloads.make import make_workload
 
     emit({"event": "stage", "name": "profile"})
     spec, inputs = _use(one, point), one.inputs
-    workload, batch = make_workload(spec), next(one.stream)
+    workload = make_workload(spec)
     start = inputs.clock.mark()
     core_step(one.executor, workload, next(one.numbers), batch)
     step_s = inputs.clock.seconds(start, inputs.clock.mark())

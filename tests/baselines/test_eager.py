@@ -34,10 +34,10 @@ def test_all_combinations_of_features_agree(
     executor, truth, method = loaded(spec, source, tiny_task), plain_loop(source, spec), make_workload(spec)
     for step in range(6):
         expected, before = truth.step(step, tiny_task.train), executor.parameters()
-        for features in FEATURES:
-            executor.switch(**features)
+        for features, variant in product(FEATURES, ("every position", "unpadded", "") if scope == "lora" else ("",)):
+            executor.switch(**features, variant=variant)
             losses = executor.score(tiny_task.train, method.plan(step))
-            assert torch.allclose(losses.double(), expected, rtol=0, atol=2e-5), (step, features)
+            assert torch.allclose(losses.double(), expected, rtol=0, atol=2e-5), (step, features, variant)
             if step == 1:
                 unchanged = executor.parameters()
                 assert all(torch.equal(before[name], unchanged[name]) for name in before), features
@@ -115,10 +115,30 @@ def test_options_of_several_tokens_fall_back_to_full_rows(
     spec = tiny_spec("lozo", "eager")
     executor, plain = loaded(spec, source, task), loaded(tiny_spec("lozo", "official"), source, task)
     probes = make_workload(spec).plan(0)
-    assert torch.allclose(executor.score(batch, probes), plain.score(batch, probes), rtol=0, atol=2e-5)
+    expected = plain.score(batch, probes)
+    for variant in ("unpadded", "every position", ""):
+        executor.switch(batching="paired", kv="shared", lora="fused", variant=variant)
+        assert torch.allclose(executor.score(batch, probes), expected, rtol=0, atol=2e-5), variant
     assert torch.allclose(executor.evaluate(batch), plain.evaluate(batch), rtol=0, atol=2e-5)
     assert executor.details()["kv_used"] == "recompute"
     assert loaded(spec, source, tiny_task).details()["kv_used"] == "shared"
+
+
+def test_variants_take_one_choice_back_each(tiny_spec: Make, loaded: Make, tiny_source: Make, tiny_task: Any) -> None:
+    """The rungs of the attribution: head products at every position, and no token of padding."""
+    spec, batch = tiny_spec("lozo", "eager"), tiny_task.train
+    executor, probes, work = loaded(spec, tiny_source("opt"), tiny_task), make_workload(spec).plan(0), {}
+    for variant in ("every position", "unpadded", ""):
+        executor.switch(batching="sequential", kv="recompute", lora="dense", variant=variant)
+        work[variant] = executor.work(batch, probes)
+    plain, options = work[""], sum(len(e.options) for e in batch) * len(probes)
+    assert work["every position"] == plain | {"head_rows": plain["head_rows"] // options * plain["tokens_scored"]}
+    assert work["unpadded"] == plain | {"tokens_scored": plain["tokens_real"]} != plain
+    with pytest.raises(UsageError, match="every position, unpadded"):
+        executor.switch(batching="paired", kv="shared", lora="fused", variant="compiled")
+    full = loaded(tiny_spec("lozo", "eager", scope="full"), tiny_source("opt"), tiny_task)
+    with pytest.raises(UsageError, match="--scope lora"):
+        full.switch(batching="paired", kv="shared", lora="fused", variant="unpadded")
 
 
 def test_probes_may_come_in_any_number(tiny_spec: Make, loaded: Make, tiny_source: Make, tiny_task: Any) -> None:

@@ -27,7 +27,9 @@ def test_every_point_is_checked_and_has_its_blocks(ablation):
     _, (code, last, text) = ablation
     assert code == 0, text
     points = [load_result(Path(path)) for path in last["paths"]]
-    assert len(points) == 8 + 2 + 1 + 2 + 2  # the factorial, dense, official, vllm resident and by requests
+    assert (
+        len(points) == 8 + 2 + 1 + 1 + 2 + 2 + 2
+    )  # factorial, dense, official, eager at every position and unpadded, vllm twice
     for point in points:
         assert point.pair_id == last["pair_id"]
         assert [session.index for session in point.sessions] == [0, 1, 2]

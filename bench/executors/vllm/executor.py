@@ -16,10 +16,10 @@ from bench.api import Batch, Probe, Update, UsageError, Workload
 from bench.capabilities import CAPABILITIES
 from bench.config import RunSpec
 from bench.executors.vllm import engine
-from bench.executors.vllm.rows import full_rows, one_token, shared_rows
 from workloads.durable import Snapshot
 from workloads.models import ModelSource
 from workloads.steps import run_steps
+from workloads.tasks.ragged import full_rows, one_token, shared_rows
 from workloads.weights import layout
 
 if TYPE_CHECKING:
@@ -116,13 +116,15 @@ class VllmExecutor:
     def parameters(self) -> dict[str, torch.Tensor]:
         return self._rpc("zo_parameters")
 
-    def switch(self, *, batching: str, kv: str, lora: str, loop: str | None = None, compiled: bool = False) -> None:
+    def switch(self, *, batching: str, kv: str, lora: str, loop: str | None = None, variant: str = "") -> None:
         """Change features in the loaded engine, between steps; it must have been loaded for at least as many rows."""
         self.spec = replace(self.spec, batching=batching, kv=kv, lora=lora, loop=loop or self.spec.loop)
-        self.capabilities.check(self.spec)
+        self.capabilities.check(self.spec, variant)
+        if variant and self.spec.loop == "requests":
+            raise UsageError(f"--loop requests: vLLM's own loop has no variant {variant!r}; use --loop resident")
         if lora != "dense" and not self._slots:
             raise UsageError("--lora dense: the engine was started without adapter slots; start it with --lora fused to switch")
-        self._rpc("zo_use", batching, kv, lora, compiled)
+        self._rpc("zo_use", batching, kv, lora, variant)
 
     def details(self) -> dict[str, Any]:
         fallback = self.spec.kv == "shared" and not self._task.single_token_options

@@ -15,17 +15,18 @@ from vllm.forward_context import set_forward_context
 from bench.api import Batch
 from bench.executors.vllm import lora_meta
 from bench.executors.vllm.lora import SegmentedLora, UnfusedLora, segments_of
-from bench.executors.vllm.rows import Rows
+from workloads.tasks.ragged import Rows
 
 
 class Forward:
-    """runner: vLLM's model runner. `compiled`: run what torch.compile made of the model, where it made anything."""
+    """runner: vLLM's model runner. `compiled`: run what torch.compile made of the model, and `graphs`: in CUDA graphs, where
+    there are any."""
 
     def __init__(self, runner: Any) -> None:
         self.runner = runner
         self.device: torch.device = runner.device
         self.block = int(runner.input_batch.block_table[0].block_size)
-        self.compiled = True
+        self.compiled = self.graphs = True
         self._manager: Any = runner.lora_manager._adapter_manager if runner.lora_config else None
         self._fused = self._manager.punica_wrapper_mapping if self._manager else {}
 
@@ -53,7 +54,7 @@ class Forward:
             num_scheduled_tokens_np=rows.lengths,
             max_num_scheduled_tokens=longest,
             use_cascade_attn=False,
-            force_eager=not self.compiled,
+            force_eager=not self.graphs,
             force_has_lora=max(slots) >= 0,
             force_num_active_loras=len(set(slots) - {-1}),
         )

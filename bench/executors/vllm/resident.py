@@ -14,7 +14,6 @@ from torch.profiler import record_function
 from bench.api import Batch, Direction, Probe, Update, Workload, phase
 from bench.config import RunSpec
 from bench.executors.vllm.forward import Forward
-from bench.executors.vllm.rows import full_rows, one_token, shared_rows
 from bench.executors.vllm.scoring import losses_of, option_logprobs
 from bench.executors.vllm.slots import AdapterSlots
 from bench.executors.vllm.views import lora_slices, parameter_views
@@ -23,6 +22,7 @@ from workloads.directions import Drawn, Layout, draw
 from workloads.durable import Snapshot, restore, save, state_checksum
 from workloads.state import AccumulatedState
 from workloads.steps import run_steps
+from workloads.tasks.ragged import full_rows, one_token, shared_rows
 
 
 class Resident:
@@ -44,12 +44,13 @@ class Resident:
             manager = runner.lora_manager._adapter_manager
             self.slot_of = [manager.lora_index_to_id.index(adapter) for adapter in adapters]
             self.slots = AdapterSlots(lora_slices(manager, layout), layout, spec.rank, accumulates=spec.workload == "lozo")
-        self.use(spec.batching, spec.kv, spec.lora, compiled=spec.device != "cpu")
+        self.use(spec.batching, spec.kv, spec.lora)
 
-    def use(self, batching: str, kv: str, lora: str, compiled: bool) -> None:
-        """Switch features between steps; the parameters stay what they are."""
+    def use(self, batching: str, kv: str, lora: str, variant: str = "") -> None:
+        """Switch features between steps; the parameters stay what they are. Plain products per probe are never compiled."""
         self.batching, self.kv, self.lora = batching, kv, lora
-        self.forward.compiled = compiled and lora != "unfused"
+        self.forward.compiled = variant != "uncompiled" and lora != "unfused"
+        self.forward.graphs = self.forward.compiled and variant != "no graphs"
         if self.slots is not None:
             self.forward.use_lora(lora)
         if lora == "dense" and self.dense is None:

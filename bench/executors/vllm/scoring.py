@@ -8,8 +8,8 @@ import torch
 from torch.profiler import record_function
 
 from bench.executors.vllm.forward import Forward
-from bench.executors.vllm.rows import Rows
 from workloads.tasks.loss import classification_loss
+from workloads.tasks.ragged import Rows
 
 
 def losses_of(forward: Forward, rows: Rows, slots: list[int], labels: torch.Tensor, model: Any) -> torch.Tensor:

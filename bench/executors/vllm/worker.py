@@ -70,8 +70,8 @@ class ZoWorker:
     def zo_parameters(self) -> dict[str, torch.Tensor]:
         return self.zo.parameters()
 
-    def zo_use(self, batching: str, kv: str, lora: str, compiled: bool) -> None:
-        self.zo.use(batching, kv, lora, compiled)
+    def zo_use(self, batching: str, kv: str, lora: str, variant: str) -> None:
+        self.zo.use(batching, kv, lora, variant)
 
     def zo_facts(self) -> dict[str, Any]:
         return self.zo.facts()
