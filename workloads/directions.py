@@ -28,7 +28,7 @@ def derive_seed(*parts: object) -> int:
 def gaussian(shape: tuple[int, ...], device: torch.device | str, *seed: object) -> torch.Tensor:
     """Standard normal float32 tensor drawn on `device` with one generator call."""
     generator = torch.Generator(device=device).manual_seed(derive_seed(*seed))
-    return torch.randn(shape, generator=generator, device=device)
+    return torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def stochastic_round(values: torch.Tensor, dtype: torch.dtype, generator: torch.
     smallest = torch.where(upward, torch.ones_like(bits), torch.full_like(bits, -32767))  # +- the smallest subnormal
     neighbour = torch.where(nearest == 0, smallest, neighbour_bits).view(dtype)
     gap = (neighbour.float() - nearest.float()).abs()
-    draws = torch.rand(values.shape, generator=generator, device=values.device)
+    draws = torch.rand(values.shape, generator=generator, device=values.device, dtype=torch.float32)
     return torch.where((draws * gap < error.abs()) & (error != 0), neighbour, nearest)
 
 

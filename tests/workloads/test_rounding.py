@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -66,6 +68,15 @@ def test_addition_replays_from_its_seed_and_differs_with_any_part_of_it() -> Non
     assert torch.equal(moved(0, 5, "w"), moved(0, 5, "w"))
     for other in ((1, 5, "w"), (0, 6, "w"), (0, 5, "v")):
         assert not torch.equal(moved(0, 5, "w"), moved(*other))
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_rounding_does_not_depend_on_torchs_default_dtype(dtype: torch.dtype, default_dtype: Callable) -> None:
+    values = torch.randn(5000, generator=torch.Generator().manual_seed(2))
+    expected = stochastic_round(values, dtype, torch.Generator().manual_seed(3))
+    with default_dtype(dtype):
+        found = stochastic_round(values, dtype, torch.Generator().manual_seed(3))
+    assert torch.equal(found, expected)
 
 
 def test_float32_weights_are_added_to_exactly() -> None:

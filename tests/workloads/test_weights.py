@@ -21,6 +21,18 @@ def test_a_loaded_model_holds_the_seeded_weights(architecture: str, tiny_source:
     assert model(torch.tensor([[0, 5, 9]])).logits.isfinite().all()
 
 
+@pytest.mark.parametrize("ambient", [torch.float16, torch.bfloat16])
+def test_seeded_weights_do_not_depend_on_torchs_default_dtype(
+    ambient: torch.dtype, tiny_source: Callable[[str], ModelSource], default_dtype: Callable
+) -> None:
+    """An engine may load its weights under a 16-bit default; the values have to be those that every other executor draws."""
+    source = tiny_source("opt")
+    expected = dict(seeded_weights(source, ambient, "cpu"))
+    with default_dtype(ambient):
+        found = dict(seeded_weights(source, ambient, "cpu"))
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
 def test_random_weights_match_a_model_initialised_by_transformers_in_scale(tiny_source: Callable[[str], ModelSource]) -> None:
     model = load_model(tiny_source("opt"), torch.float32, "cpu")
     assert model.model.decoder.layers[0].fc1.weight.std().item() == pytest.approx(0.1, rel=0.05)
