@@ -112,14 +112,22 @@ def directions(
     return draw(Direction(kind, seed, step, query, 0 if kind == "dense" else rank, interval), layout, device, dtype)
 
 
-def draw(direction: Direction, layout: Layout, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Drawn:
-    """The numbers a reference stands for."""
+def draw(
+    direction: Direction,
+    layout: Layout,
+    device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
+    *,
+    v_only: bool = False,
+) -> Drawn:
+    """The numbers a reference stands for. v_only: u_flat stays empty, for callers with a U side of their own."""
     device = torch.device(device)
     if direction.kind == "dense":
         empty = torch.empty(0, device=device, dtype=dtype)
         return Drawn(direction, layout, device, dtype, empty, empty, 1.0, {})
     d, shapes = direction, [shape for shape in layout.values() if len(shape) == 2]
-    u = gaussian((sum(s[0] for s in shapes) * d.rank,), device, "u", d.seed, d.step, d.query)
+    size = sum(s[0] for s in shapes) * d.rank
+    u = torch.empty(0, device=device) if v_only else gaussian((size,), device, "u", d.seed, d.step, d.query)
     v = gaussian((sum(s[1] for s in shapes) * d.rank,), device, "v", d.seed, *d.epoch)
     scale = 1 / math.sqrt(d.rank) if d.kind == "factorized" else 1.0
     return Drawn(d, layout, device, dtype, u.to(dtype), v.to(dtype), scale, offsets(layout, d.rank))

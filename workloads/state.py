@@ -106,7 +106,7 @@ class AccumulatedState:
         self._watched.append(torch.stack([changed, torch.cosine_similarity(meant, added, dim=0)]))
 
     def _with_factor(self, held: Pending) -> tuple[Drawn, torch.Tensor]:
-        return draw(held.last, self.layout, self.device, self.dtype), held.factor
+        return draw(held.last, self.layout, self.device, self.dtype, v_only=True), held.factor
 
 
 class PendingValues:

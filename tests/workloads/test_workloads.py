@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bench.api import Direction, Workload
+from workloads import directions
 from workloads.directions import draw
 from workloads.factorized import Factorized
 from workloads.lozo import LoZO
@@ -105,6 +106,23 @@ def test_the_accumulated_state_scales_factorized_terms_and_keeps_queries_apart()
     assert torch.allclose(state.values().delta("b"), expected, atol=1e-5)
     assert state.factor((2, 1)).shape == (8, 4)
     assert state.factor((3, 0)) is None
+
+
+def test_a_fold_draws_v_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The U side is what was accumulated; drawing it again would be as dear as the fold of a tall matrix."""
+    drawn, state = draw(lowrank(0), LAYOUT, "cpu"), AccumulatedState(LAYOUT, "cpu", torch.float32)
+    state.add(drawn, torch.tensor(2.0))
+    kinds, gaussian = [], directions.gaussian
+
+    def noted(shape: tuple[int, ...], device: Any, *seed: object) -> torch.Tensor:
+        kinds.append(seed[0])
+        return gaussian(shape, device, *seed)
+
+    monkeypatch.setattr(directions, "gaussian", noted)
+    weights = {"a": torch.zeros(5, 4)}
+    state.fold(weights, [(0, 0)])
+    assert kinds == ["v"]
+    assert torch.allclose(weights["a"], 2 * drawn.delta("a"), atol=1e-6)
 
 
 def test_a_16_bit_fold_rounds_by_seed_step_and_name_and_reports_what_came_through() -> None:
