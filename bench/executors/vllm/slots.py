@@ -1,10 +1,13 @@
 """Resident adapter slots: one parameter state each, overwritten in place on the device by a few batched copies.
 
-A LoZO slot holds [V/s | V] x [s*acc | shift*U]: the accumulated state beside the probe, since the first is small against
-the second and alone would sit among float16's subnormals; s is a power of two. A factorized slot holds the probe only.
+A LoZO slot holds [V/s | V/t] x [s*acc | t*shift*U]: the accumulated state beside the probe. A factorized slot holds the probe
+only, V/t x t*shift*U/sqrt(rank). The powers of two s and t keep what is small (acc; shift at a small eps or a high rank) out of
+float16's subnormals.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 
@@ -32,36 +35,38 @@ class AdapterSlots:
         self._sources = list(self.staged.split(rows))
         self._b = [[b[slot, 0] for _, b in slices.values()] for slot in range(count)]
         self._a = [[a[slot, 0] for a, _ in slices.values()] for slot in range(count)]
-        self._held: list[tuple[int, object] | None] = [None] * count
+        self._held: list[object] = [None] * count
         for a, b in slices.values():
             a.zero_()
             b.zero_()
 
     def write(self, slot: int, drawn: Drawn, shift: float, accumulated: torch.Tensor | None) -> None:
         """Put theta + shift * Z into a slot. accumulated: float32 [sum(out), rank] over the same V, or None for none yet."""
-        stage, end = self.staged, self.base + self.rank
-        torch.mul(drawn.u_flat.view(-1, self.rank), shift * drawn.scale, out=stage[:, self.base : end])
+        stage, end, amount = self.staged, self.base + self.rank, shift * drawn.scale
+        split = halfway(amount)
+        torch.mul(drawn.u_flat.view(-1, self.rank), amount * split, out=stage[:, self.base : end])
         if self.base:
             stage[:, : self.base] = 0.0 if accumulated is None else accumulated * SCALE
         torch._foreach_copy_(self._b[slot], self._sources)
-        self._write_v(slot, drawn)
+        self._write_v(slot, drawn, split)
 
-    def _write_v(self, slot: int, drawn: Drawn) -> None:
-        key = (drawn.direction.seed, _v_key(drawn.direction))
+    def _write_v(self, slot: int, drawn: Drawn, split: float) -> None:
+        key = (drawn.direction.seed, _v_key(drawn.direction), split)
         if self._held[slot] == key:
             return
         vt = [drawn.vt(name) for name in self.layout]
-        torch._foreach_copy_([a[self.base : self.base + self.rank] for a in self._a[slot]], vt)
+        torch._foreach_copy_([a[self.base : self.base + self.rank] for a in self._a[slot]], torch._foreach_div(vt, split))
         if self.base:
             torch._foreach_copy_([a[: self.base] for a in self._a[slot]], torch._foreach_div(vt, SCALE))
         self._held[slot] = key
 
-    def bytes_per_probe(self) -> int:
-        """Bytes one probe's write puts into its slot when V is kept."""
-        return self.staged.numel() * self.staged.element_size()
-
     def nbytes(self) -> int:
         return sum(t.numel() * t.element_size() for tensors in (*self._a, *self._b) for t in tensors)
+
+
+def halfway(amount: float) -> float:
+    """A power of two near 1 / sqrt(|amount|): times one factor and off the other, it leaves both with about the same share."""
+    return 1.0 if amount == 0 else 2.0 ** (-math.frexp(amount)[1] // 2)
 
 
 def _v_key(direction: Direction) -> object:
