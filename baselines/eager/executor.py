@@ -25,6 +25,7 @@ from bench.config import RunSpec
 from workloads.dense import DenseStates
 from workloads.directions import Drawn, draw
 from workloads.durable import Snapshot, restore, save, state_checksum
+from workloads.memory import release
 from workloads.models import ModelSource
 from workloads.rounding import add_
 from workloads.state import AccumulatedState, Epoch
@@ -176,8 +177,7 @@ class EagerExecutor:
 
     def close(self) -> None:
         self.__dict__.clear()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        release()
 
     def _use(self, spec: RunSpec, variant: str = "") -> None:
         self.spec = spec

@@ -27,6 +27,7 @@ from bench.capabilities import CAPABILITIES
 from bench.config import RunSpec
 from workloads.directions import draw
 from workloads.durable import Snapshot
+from workloads.memory import release
 from workloads.models import ModelSource
 from workloads.steps import run_steps
 from workloads.tasks.collate import option_rows
@@ -153,8 +154,7 @@ class OfficialExecutor:
 
     def close(self) -> None:
         self.__dict__.clear()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        release()
 
     def _loop(self) -> LozoLoop | MezoLoop | UpstreamLoop:
         spec = self.spec

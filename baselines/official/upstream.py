@@ -11,11 +11,9 @@ import ast
 import inspect
 import math
 import random
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,35 +23,13 @@ import torch
 from torch import nn
 
 from baselines.official.absorption import Absorption
+from baselines.official.checkout import ORIGINS, Origin, commit_of, git
 from baselines.official.loop import StepRecord
 from baselines.official.loss import option_loss
 from bench.api import UsageError, phase
 from workloads.weights import layout
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a step stands: repository, commit (its first digits), file, and the names of the three methods."""
-
-    repository: str
-    commit: str
-    file: str
-    step: str
-    perturb: str
-    update: str
-
-
-ORIGINS = {
-    "lozo": Origin(
-        "optsuite/LOZO",
-        "5d1ade5",
-        "large_models/LOZOtrainer.py",
-        "lowrank_zo_step",
-        "lowrank_zo_perturb_parameters",
-        "lowrank_zo_update",
-    ),
-    "mezo": Origin("princeton-nlp/MeZO", "552cb1b", "large_models/trainer.py", "zo_step", "zo_perturb_parameters", "zo_update"),
-}
 MODULES = {"torch": torch, "np": np, "numpy": np, "nn": nn, "F": nn.functional, "math": math, "random": random, "time": time}
 
 
@@ -62,7 +38,7 @@ class UpstreamLoop:
 
     def __init__(self, path: str, origin: Origin, model: nn.Module, settings: SimpleNamespace, scope: str) -> None:
         """settings: zo_eps, learning_rate, rank_r, step_interval. UsageError for a path, commit or file that does not fit."""
-        self.origin, self.commit = origin, _commit(Path(path), origin)
+        self.origin, self.commit = origin, commit_of(Path(path), origin)
         methods = _methods(Path(path), origin)
         inside = layout(model, scope)
         for name, parameter in model.named_parameters():
@@ -128,25 +104,10 @@ class Host:
         return self.compute_loss(model, inputs)
 
 
-def _git(path: Path, *arguments: str) -> str | None:
-    done = subprocess.run(["git", "-C", str(path), *arguments], capture_output=True, text=True, check=False)
-    return done.stdout if done.returncode == 0 else None
-
-
-def _commit(path: Path, origin: Origin) -> str:
-    advice = f"clone {origin.repository} and check out {origin.commit}"
-    found = _git(path, "rev-parse", "HEAD") if path.is_dir() else None
-    if found is None:
-        raise UsageError(f"--upstream {path}: not a git checkout that git can read; {advice}")
-    if not found.startswith(origin.commit):
-        raise UsageError(f"--upstream {path}: at commit {found.strip()[:7]}, expected {origin.commit}; {advice}")
-    return found.strip()
-
-
 def _methods(path: Path, origin: Origin) -> list[ast.FunctionDef]:
     """The step's methods and those of the same class that they call on `self`, from the committed file."""
     where = f"--upstream {path}: {origin.file}"
-    text = _git(path, "show", f"HEAD:./{origin.file}")
+    text = git(path, "show", f"HEAD:./{origin.file}")
     if text is None:
         raise UsageError(f"{where} is not in that commit; give the root of a checkout of {origin.repository}")
     try:

@@ -13,7 +13,8 @@ from typing import Any
 from rich.console import Console
 
 from bench.api import UsageError
-from bench.commands.interleaved import Planned, measure, points_of
+from bench.commands.interleaved import Planned, finished, measure, points_of
+from bench.commands.terminal import stderr_console
 from bench.config import RunSpec
 from bench.defaults import FEATURES, complete
 from bench.harness.blocks import BlocksJob
@@ -33,20 +34,17 @@ def ablate(
         raise UsageError("--workload mezo: dense noise has one form only; choose lozo or factorized")
     if quick:
         rounds, steps, profile = QUICK["rounds"], QUICK["steps"], False
-    store, console = Store(results), Console(stderr=True)
+    store, console = Store(results), stderr_console()
     loads, specs = _plan(given, executor)
     points = points_of(loads, specs, steps, store)
-    first = min(len(point.result.sessions) for point in points)
-    if first < rounds:
-        measure(points, loads, BlocksJob([], [], rounds, steps, first, profile), store, console, timeout_s)
+    if not finished(points, rounds, profile):
+        measure(points, loads, BlocksJob([], [], rounds, steps, profile=profile), store, console, timeout_s)
     paths = [store.path(point.result) for point in points]
-    complete_run = all(len(point.result.sessions) >= rounds for point in points)
+    done = finished(points, rounds, profile)
     _show(paths, console)
-    status = "passed" if complete_run else "failed"
-    print(
-        json.dumps({"status": status, "pair_id": points[0].result.pair_id, "paths": list(map(str, paths))}, separators=(",", ":"))
-    )
-    return 0 if complete_run else 1
+    last = {"status": "passed" if done else "failed", "pair_id": points[0].result.pair_id, "paths": list(map(str, paths))}
+    print(json.dumps(last, separators=(",", ":")))
+    return 0 if done else 1
 
 
 def _plan(given: dict[str, Any], executor: str) -> tuple[list[RunSpec], list[Planned]]:

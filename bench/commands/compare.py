@@ -15,9 +15,7 @@ from pathlib import Path
 from analysis.compare import HEADINGS, Comparison, Table, compare, markdown, reference_line
 from analysis.runs import load_runs
 from bench.api import UsageError
-
-WIDTH = 150
-"""Columns of a table in a log file, where there is no terminal to ask."""
+from bench.commands.terminal import stderr_console
 
 
 def run_compare(
@@ -52,10 +50,7 @@ def compact(comparison: Comparison, failed: bool = False) -> str:
 
 def print_tables(comparison: Comparison) -> None:
     """The tables for people, on stderr."""
-    from rich.console import Console
-
-    width = None if sys.stderr.isatty() else WIDTH
-    console = Console(stderr=True, highlight=False, width=width)
+    console = stderr_console()
     for table in comparison.tables:
         console.print(rendered(table))
     for note in comparison.notes:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from rich.console import Console
 from rich.table import Table
 
+from bench.commands.terminal import stderr_console
 from bench.harness.environment import cpu_model, gpu_facts, threads, version
 
 GIB = 2**30
@@ -38,7 +38,7 @@ def doctor(results: str) -> int:
     for finding in findings:
         mark = {True: "ok", False: "missing", None: ""}[finding.ok]
         table.add_row(mark, finding.name, finding.found, "" if finding.ok is not False else finding.mend)
-    Console(stderr=True).print(table)
+    stderr_console().print(table)
     broken = [finding.name for finding in findings if finding.ok is False and finding.name in ("python", "torch", "vllm")]
     status = "failed" if broken else "passed"
     print(json.dumps({"status": status, "findings": [asdict(f) for f in findings]}, separators=(",", ":")))

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Any
 
 from rich.console import Console
@@ -37,18 +38,50 @@ class Point:
     checks: list[Check] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def blocks(self) -> int:
+        """How many of its blocks were timed."""
+        return sum(bool(session.step_s) for session in self.result.sessions)
+
+    @property
+    def profiled(self) -> bool:
+        return any(session.findings for session in self.result.sessions)
+
+    def take(self, event: Event, rounds: int) -> str | None:
+        """Add an event of its process to the result; what there is to say of it."""
+        sessions = self.result.sessions
+        match event["event"]:
+            case "point":
+                self.checks = [Check(**check) for check in event["checks"]]
+                return "losses checked"
+            case "point_failed":
+                facts: dict[str, Any] = {"checks": self.checks, "details": self.details, "error": event["error"]}
+                failed = SessionResult(len(sessions), event["status"], **facts)
+                self.result = replace(self.result, status=event["status"], sessions=[*sessions, failed])
+                return f"{event['status']}, {event['error']}"
+            case "block" if event["round"] == len(sessions):
+                self.details |= event["details"]
+                times, facts = event["step_s"], {"checks": self.checks, "details": dict(self.details)}
+                block = SessionResult(event["round"], "passed", step_s=times, losses=event["losses"], **facts)
+                self.result = replace(self.result, sessions=[*sessions, block])
+                return f"block {block.index + 1}/{rounds}, {median(times) * 1e3:.1f} ms/step"
+            case "point_findings" if sessions:
+                last = replace(sessions[-1], findings=event["findings"])
+                self.result = replace(self.result, sessions=[*sessions[:-1], last])
+        return None
+
 
 def points_of(loads: list[RunSpec], specs: Sequence[Planned], steps: int, store: Store) -> list[Point]:
-    """The points with what an earlier call has already measured of them.
+    """The points with what an earlier call has already measured of them; those that did not work out are tried again.
 
     loads: the spec each executor is loaded with; specs: (index into loads, spec of the point, its variant).
     """
     key = [[spec.to_json() for spec in loads], steps, environment(loads[0].device)["device"]]
     pair_id = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
-    held = [load_result(path) for path in find_results([store.local])]
+    held = [r for r in map(load_result, find_results([store.local])) if r.pair_id == pair_id and r.status == "passed"]
     points = []
     for load, spec, variant in specs:
-        found = next((r for r in held if r.pair_id == pair_id and r.spec == spec.to_json() and _variant(r) == variant), None)
+        found = next((r for r in held if r.spec == spec.to_json() and _variant(r) == variant), None)
         version = resolve(WORKLOADS, "--workload", spec.workload).version
         fresh = Result(
             new_id(), utc_now(), "passed", spec.to_json(), version, environment(spec.device), source(), pair_id=pair_id
@@ -61,41 +94,35 @@ def _variant(result: Result) -> str:
     return str(result.sessions[0].details.get("variant", "")) if result.sessions else ""
 
 
+def finished(points: Sequence[Point], rounds: int, profile: bool) -> bool:
+    """Whether nothing is left to measure."""
+    return all(point.blocks >= rounds and (point.profiled or not profile) for point in points)
+
+
 def measure(points: list[Point], loads: list[RunSpec], job: BlocksJob, store: Store, console: Console, timeout_s: float) -> None:
-    """One process for all that is missing; every point's file is written after each of its blocks."""
-    whole = replace(job, loads=[spec.to_json() for spec in loads], points=[(p.load, p.spec.to_json(), p.variant) for p in points])
+    """One process for all that is missing; every point's file is written after each of its blocks.
+
+    job: rounds, steps and whether to profile; the rest is filled in here.
+    """
+    whole = replace(
+        job,
+        loads=[spec.to_json() for spec in loads],
+        points=[(p.load, p.spec.to_json(), p.variant) for p in points],
+        done=[point.blocks for point in points],
+    )
 
     def note(event: Event) -> None:
         if event["event"] == "data":
             for point in points:
                 point.result = replace(point.result, data={k: v for k, v in event.items() if k != "event"})
-        if event["event"] not in ("point", "block", "point_findings"):
+        if "point" not in event:
             return
         point = points[event["point"]]
-        if event["event"] == "point":
-            point.checks = [Check(**check) for check in event["checks"]]
-            point.details |= event["details"]
-            console.print(f"{name_of(point)}: losses checked", highlight=False)
-        elif event["event"] == "block":
-            session = SessionResult(
-                event["round"],
-                "passed",
-                step_s=event["step_s"],
-                losses=event["losses"],
-                checks=point.checks,
-                details=point.details,
-            )
-            if len(point.result.sessions) == session.index:
-                point.result = replace(point.result, sessions=[*point.result.sessions, session])
-                store.write(point.result)
-                middle = sorted(session.step_s)[len(session.step_s) // 2]
-                console.print(
-                    f"{name_of(point)}: block {session.index + 1}/{job.rounds}, {middle * 1e3:.1f} ms/step", highlight=False
-                )
-        elif point.result.sessions:
-            last = replace(point.result.sessions[-1], findings=event["findings"])
-            point.result = replace(point.result, sessions=[*point.result.sessions[:-1], last])
+        said = point.take(event, job.rounds)
+        if point.result.sessions:
             store.write(point.result)
+        if said:
+            console.print(f"{name_of(point)}: {said}", highlight=False, markup=False)
 
     log_path = store.local / f"ablate_{points[0].result.pair_id}.log"
     with stoppable() as stop:

@@ -18,8 +18,9 @@ from rich.table import Table
 
 from analysis import paper
 from bench.api import UsageError
-from bench.commands.interleaved import Planned, Point, measure, points_of
+from bench.commands.interleaved import Planned, Point, finished, measure, points_of
 from bench.commands.run import conduct, start
+from bench.commands.terminal import stderr_console
 from bench.config import RunOptions, RunSpec
 from bench.defaults import FEATURES, complete, pick_device
 from bench.harness.blocks import BlocksJob
@@ -63,7 +64,7 @@ def reproduce(
     kind = pick_device(device)
     chosen = models or MODELS[kind]
     given = {"device": kind, "weights": weights}
-    campaign = Campaign(chosen, given, steps, time.monotonic() + 60 * budget, Store(results), Console(stderr=True))
+    campaign = Campaign(chosen, given, steps, time.monotonic() + 60 * budget, Store(results), stderr_console())
     parts = {"core-step": core_step, "end-to-end": end_to_end, "factorized": factorized}
     rows: dict[str, Any] = {}
     for part in parts if name == "all" else (name,):
@@ -78,9 +79,8 @@ def core_step(campaign: Campaign) -> list[dict[str, Any]]:
     rows = []
     for model in campaign.models:
         points = _core_points(campaign, model)
-        finished = min(len(point.result.sessions) for point in points)
-        if finished < ROUNDS and campaign.left_s > 0:
-            job = BlocksJob([], [], ROUNDS, campaign.steps or 10, finished, profile=True)
+        if not finished(points, ROUNDS, profile=True) and campaign.left_s > 0:
+            job = BlocksJob([], [], ROUNDS, campaign.steps or 10)
             loads = [points[0].spec, points[-1].spec]
             measure(points, loads, job, campaign.store, campaign.console, campaign.left_s)
         rows.append(_core_row(model, points))
@@ -99,7 +99,7 @@ def _core_points(campaign: Campaign, model: str) -> list[Point]:
 
 def _core_row(model: str, points: Sequence[Point]) -> dict[str, Any]:
     recompute, shared, requests, official = (_median(point.result) for point in points)
-    row: dict[str, Any] = {"model": model, "done": all(len(point.result.sessions) >= ROUNDS for point in points)}
+    row: dict[str, Any] = {"model": model, "done": finished(points, ROUNDS, profile=True)}
     row |= {"official_s": official, "vllm_recompute_s": recompute, "vllm_shared_s": shared, "vllm_requests_s": requests}
     published = paper.CORE_STEP_S.get(model)
     for name, value in (("recompute", recompute), ("shared", shared)):

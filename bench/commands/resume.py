@@ -6,11 +6,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from bench.api import UsageError
 from bench.capabilities import CAPABILITIES
 from bench.commands.run import Run, conduct
+from bench.commands.terminal import stderr_console
 from bench.config import RunSpec
 from bench.defaults import pick_device
 from bench.harness.events import SessionLog
@@ -35,7 +34,7 @@ def resume(run: str, *, timeout_s: float | None, results: str) -> int:
             options = replace(journal.header.options, results=str(folder.parent))
             runs.append(reopen(journal, writer, store))
         options = options if timeout_s is None else replace(options, timeout_s=timeout_s)
-        return conduct(runs, options, store, Console(stderr=True))
+        return conduct(runs, options, store, stderr_console())
 
 
 def check(journal: Journal) -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.api import UsageError
+from bench.commands.terminal import stderr_console
 from bench.config import RunOptions, RunSpec
 from bench.defaults import complete, default_sessions
 from bench.harness.environment import environment, source
@@ -74,7 +75,7 @@ def run(
     specs = [complete(given | {"executor": name}) for name in executors]
     count = default_sessions(specs[0].model) if sessions is None else sessions
     options = RunOptions(count, timeout_s, profile, record, trace, results)
-    store, console = Store(results), Console(stderr=True)
+    store, console = Store(results), stderr_console()
     return conduct(start(specs, options, store), options, store, console)
 
 

@@ -1,18 +1,22 @@
 """Blocks: several points in one process, each engine loaded once, interleaved so that a drift of the machine weighs on all alike.
 
-A block is a stretch of timed steps of one point; rounds go through the points forwards and backwards in turn (serpentine).
+A block is a stretch of timed steps of one point; rounds go through the points forwards and backwards in turn (serpentine), and
+all points of a round are given the same batches.
 `python -m bench.harness.blocks FD` reads its job from stdin and reports events as a session does, and besides
-    block            point, round, step_s, losses
-    point            point, checks, details
+    point            point, checks
+    point_failed     point, status, error; the run goes on without it
+    block            point, round, step_s, losses, details
     point_findings   point, findings
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import count, islice
+from statistics import median
 from typing import Any
 
 from bench.api import Batch, Executor
@@ -20,26 +24,27 @@ from bench.config import RunSpec
 from bench.harness import gate
 from bench.harness.events import Emit
 from bench.harness.inputs import Inputs, prepare
+from bench.harness.session import classify, serve
 from bench.harness.steps import core_step, run_steps
 from bench.registry import EXECUTORS, resolve
-from workloads.make import make_workload
-from workloads.tasks.batches import batch_stream
 
 SETTLING = 2
 """Steps of a point before its block is timed: the switch, and V into the slots."""
 PROFILED_STEPS = 3
+RECORDERS = ("counters", "time_breakdown", "launches", "memory", "roofline")
 PlannedPoint = tuple[int, dict[str, Any], str]
 
 
 @dataclass(frozen=True)
 class BlocksJob:
-    """loads: the spec each executor is loaded with, largest first; points: (index into loads, spec of the point, its variant)."""
+    """loads: the spec each executor is loaded with, largest first; points: (index into loads, spec of the point, its variant);
+    done: rounds each point already has."""
 
     loads: list[dict[str, Any]]
     points: list[PlannedPoint]
     rounds: int
     steps: int
-    first_round: int = 0
+    done: list[int] = field(default_factory=list)
     profile: bool = True
     index: int = 0
 
@@ -52,31 +57,43 @@ class Loaded:
     executor: Any
     numbers: Iterator[int]
 
+    def use(self, point: PlannedPoint) -> RunSpec:
+        """Switch to a point."""
+        spec = RunSpec.from_json(point[1])
+        if hasattr(self.executor, "switch"):
+            self.executor.switch(batching=spec.batching, kv=spec.kv, lora=spec.lora, loop=spec.loop, variant=point[2])
+        return spec
+
 
 def run_blocks(job: BlocksJob, emit: Emit) -> None:
     """Load everything, check every point against the reference, then the rounds, then a profiled pass of each point.
 
-    The reference is computed first, while the device is empty; all points of a round are given the same batches.
+    The reference is computed first, while the device is empty.
     """
-    loaded: list[Loaded] = []
+    from workloads.make import make_workload
+    from workloads.tasks.batches import batch_stream
+
     specs = [RunSpec.from_json(fields) for fields in job.loads]
+    first = specs[0]
     emit({"event": "stage", "name": "check"})
-    inputs = prepare(specs[0])
-    expect = _expected(specs[0], inputs)
-    stream = batch_stream(inputs.task.train, specs[0].batch_size, specs[0].seed)
+    inputs = prepare(first)
+    batch, probes = inputs.task.train[: first.batch_size], make_workload(first).plan(0)
+    expect = gate.expected(inputs.reference, batch, probes, first.dtype, first.device)
+    stream = batch_stream(inputs.task.train, first.batch_size, first.seed)
     batches = [list(islice(stream, SETTLING + job.steps)) for _ in range(job.rounds)]
+    loaded: list[Loaded] = []
     try:
         for spec in specs:
+            emit({"event": "stage", "name": "load"})
             loaded.append(_load(spec, emit))
-        for number, point in enumerate(job.points):
-            _check(loaded[point[0]], expect, point, number, emit)
-        for index in range(job.first_round, job.rounds):
-            order = list(enumerate(job.points))
-            for number, point in order if index % 2 == 0 else reversed(order):
-                _block(loaded[point[0]], point, number, index, batches[index], emit)
+        points = Points(job, loaded, emit, list(range(len(job.points))))
+        points.each(lambda number: points.check(number, expect))
+        for index, given in enumerate(batches):
             emit({"event": "stage", "name": "timed"})
-        for number, point in enumerate(job.points if job.profile else []):
-            _profile(loaded[point[0]], point, number, batches[0][-1], emit)
+            points.each(partial(points.block, index=index, batches=given), backwards=index % 2 == 1)
+        if job.profile:
+            emit({"event": "stage", "name": "profile"})
+            points.each(lambda number: points.profile(number, batches[0][-1]))
         emit({"event": "done"})
     finally:
         for one in loaded:
@@ -84,7 +101,6 @@ def run_blocks(job: BlocksJob, emit: Emit) -> None:
 
 
 def _load(spec: RunSpec, emit: Emit) -> Loaded:
-    emit({"event": "stage", "name": "load"})
     inputs = prepare(spec)
     emit({"event": "data", "digest": inputs.task.digest, **{k: v for k, v in inputs.task.summary.items() if k != "warnings"}})
     executor: Executor = resolve(EXECUTORS, "--executor", spec.executor)()
@@ -92,58 +108,87 @@ def _load(spec: RunSpec, emit: Emit) -> Loaded:
     return Loaded(inputs, executor, count())
 
 
-def _use(one: Loaded, point: PlannedPoint) -> RunSpec:
-    spec = RunSpec.from_json(point[1])
-    if hasattr(one.executor, "switch"):
-        one.executor.switch(batching=spec.batching, kv=spec.kv, lora=spec.lora, loop=spec.loop, variant=point[2])
-    return spec
+@dataclass
+class Points:
+    """What is done with each point. live: those still to be gone on with; timed: seconds of every step of a point here."""
+
+    job: BlocksJob
+    loaded: list[Loaded]
+    emit: Emit
+    live: list[int]
+    timed: dict[int, list[float]] = field(default_factory=dict)
+
+    def each(self, work: Callable[[int], None], *, backwards: bool = False) -> None:
+        """A point whose losses are wrong, or that needs more memory than there is, is left out from then on."""
+        order: Iterable[int] = reversed(self.live) if backwards else self.live
+        for number in list(order):
+            try:
+                work(number)
+            except Exception as error:
+                status, text = ("incorrect", str(error)) if isinstance(error, WrongLosses) else classify(error)
+                if status == "failed":
+                    raise
+                self.live.remove(number)
+                self.emit({"event": "point_failed", "point": number, "status": status, "error": text})
+
+    def check(self, number: int, expect: gate.Expected) -> None:
+        """Before anything has moved: are the point's losses on one batch the reference's?"""
+        one, point = self._at(number)
+        one.use(point)
+        check, _ = gate.check(one.executor, expect)
+        self.emit({"event": "point", "point": number, "checks": [asdict(check)]})
+        if not check.passed:
+            raise WrongLosses(f"check {check.name}: {check.detail}, allowed difference {check.tolerance:.1e}")
+
+    def block(self, number: int, index: int, batches: Sequence[Batch]) -> None:
+        if number < len(self.job.done) and index < self.job.done[number]:
+            return
+        times, losses = self._time(number, batches)
+        self.timed.setdefault(number, []).extend(times)
+        facts = {"point": number, "round": index, "details": self._at(number)[0].executor.details()}
+        self.emit({"event": "block", "step_s": times, "losses": losses, **facts})
+
+    def profile(self, number: int, batch: Batch) -> None:
+        import torch
+
+        from bench.harness.context import ProfileContext
+        from bench.recorders import observe
+        from workloads.make import make_workload
+
+        if number not in self.timed:  # its blocks were timed by an earlier process
+            self.timed[number] = self._time(number, [batch] * (SETTLING + PROFILED_STEPS))[0]
+        one, point = self._at(number)
+        spec, inputs = one.use(point), one.inputs
+        workload = make_workload(spec)
+        probes, device, step_s = workload.plan(0), torch.device(spec.device), median(self.timed[number])
+        beside = sum(sum(other.executor.memory_parts().values()) for other in self.loaded if other is not one)
+        context = ProfileContext(
+            one.executor, spec, inputs.source, inputs.task, batch, probes, step_s, device, PROFILED_STEPS, beside
+        )
+        findings, _ = observe(context, RECORDERS, lambda _: core_step(one.executor, workload, next(one.numbers), batch), None)
+        self.emit({"event": "point_findings", "point": number, "findings": findings})
+
+    def _time(self, number: int, batches: Sequence[Batch]) -> tuple[list[float], list[list[float]]]:
+        """Seconds and losses of a step for each batch, those that settle left out."""
+        from workloads.make import make_workload
+
+        one, point = self._at(number)
+        workload, clock = make_workload(one.use(point)), one.inputs.clock
+        for batch in batches[:SETTLING]:
+            core_step(one.executor, workload, next(one.numbers), batch)
+        clock.synchronize()
+        rest = batches[SETTLING:]
+        done = list(run_steps(one.executor, workload, [next(one.numbers) for _ in rest], iter(rest), clock))
+        return [step.step_s for step in done], [step.losses for step in done]
+
+    def _at(self, number: int) -> tuple[Loaded, PlannedPoint]:
+        point = self.job.points[number]
+        return self.loaded[point[0]], point
 
 
-def _expected(spec: RunSpec, inputs: Inputs) -> gate.Expected:
-    batch = inputs.task.train[: spec.batch_size]
-    return gate.expected(inputs.reference, batch, make_workload(spec).plan(0), spec.dtype, spec.device)
-
-
-def _check(one: Loaded, expect: gate.Expected, point: PlannedPoint, number: int, emit: Emit) -> None:
-    """Before anything has moved: the point's losses on one batch are the reference's, or the whole run stops."""
-    spec = _use(one, point)
-    check, _ = gate.check(one.executor, expect)
-    emit({"event": "point", "point": number, "checks": [asdict(check)], "details": one.executor.details()})
-    if not check.passed:
-        raise RuntimeError(f"{spec.executor} {spec.batching} {spec.kv} {spec.lora}: wrong losses, {check.detail}")
-
-
-def _block(one: Loaded, point: PlannedPoint, number: int, index: int, batches: Sequence[Batch], emit: Emit) -> None:
-    workload = make_workload(_use(one, point))
-    for batch in batches[:SETTLING]:
-        core_step(one.executor, workload, next(one.numbers), batch)
-    one.inputs.clock.synchronize()
-    numbers = [next(one.numbers) for _ in batches[SETTLING:]]
-    done = list(run_steps(one.executor, workload, numbers, iter(batches[SETTLING:]), one.inputs.clock))
-    times, losses = [step.step_s for step in done], [step.losses for step in done]
-    emit({"event": "block", "point": number, "round": index, "step_s": times, "losses": losses})
-
-
-def _profile(one: Loaded, point: PlannedPoint, number: int, batch: Batch, emit: Emit) -> None:
-    import torch
-
-    from bench.harness.context import ProfileContext
-    from bench.recorders import observe
-
-    emit({"event": "stage", "name": "profile"})
-    spec, inputs = _use(one, point), one.inputs
-    workload = make_workload(spec)
-    start = inputs.clock.mark()
-    core_step(one.executor, workload, next(one.numbers), batch)
-    step_s = inputs.clock.seconds(start, inputs.clock.mark())
-    probes, device = workload.plan(0), torch.device(spec.device)
-    context = ProfileContext(one.executor, spec, inputs.source, inputs.task, batch, probes, step_s, device, PROFILED_STEPS)
-    names = ("counters", "time_breakdown", "launches", "memory")
-    findings, _ = observe(context, names, lambda _: core_step(one.executor, workload, next(one.numbers), batch), None)
-    emit({"event": "point_findings", "point": number, "findings": findings})
+class WrongLosses(Exception):
+    """A point's losses are not the reference's."""
 
 
 if __name__ == "__main__":
-    from bench.harness.session import serve
-
     sys.exit(serve(int(sys.argv[1]), lambda job, emit: run_blocks(BlocksJob(**job), emit)))

@@ -22,6 +22,7 @@ class ProfileContext:
     batch, probes   the minibatch and probe plan of every profiled step (the same one each time, so that counts divide evenly)
     timed_step_s    median seconds of a core step without any recorder
     steps           how many core steps run under each recorder
+    beside_bytes    held by other executors in the same process
     """
 
     executor: Executor
@@ -33,3 +34,4 @@ class ProfileContext:
     timed_step_s: float
     device: torch.device
     steps: int
+    beside_bytes: int = 0

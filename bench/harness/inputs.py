@@ -36,6 +36,7 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
         from bench.executors.fake import inputs
 
         return inputs(spec, index)
+    from workloads.memory import release
     from workloads.models import resolve_model
     from workloads.reference import reference_losses
     from workloads.tasks import load_task
@@ -45,10 +46,7 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
 
     def reference(batch: Batch, probes: Sequence[Probe], dtype: str) -> torch.Tensor:
         losses = reference_losses(source, replace(spec, dtype=dtype), batch, probes)
-        if spec.device == "cuda":
-            from torch.cuda import empty_cache
-
-            empty_cache()  # the executor is loaded next and wants the room
+        release()  # the executor is loaded next and wants the room
         return losses
 
     return Inputs(source, task, reference, CudaClock() if spec.device == "cuda" else WallClock())

@@ -2,7 +2,8 @@
 
 Findings, bytes:
     parts               weights, kv_pool, adapter_slots, accumulated_state (from the tensors), activations_and_temporaries
-                        (peak minus the tensors on a GPU; most held at once by tensors made within a step on a CPU)
+                        (on a GPU the peak minus these and minus other executors' tensors; on a CPU the most held at once by
+                        tensors made within a step)
     allocated_peak      sum of the parts: the allocator's peak
     reserved_peak       what the GPU allocator held from the driver at most; null on a CPU
     nvml_process        this process as the driver counts it, context and graph pools included; null on a CPU or where hidden
@@ -62,7 +63,7 @@ class Memory(TraceRecorder):
 
     def _gpu_peaks(self) -> tuple[int, int]:
         device = self.context.device
-        return torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
+        return torch.cuda.max_memory_allocated(device) - self.context.beside_bytes, torch.cuda.max_memory_reserved(device)
 
 
 def temporaries(timeline: Timeline) -> int:

@@ -58,7 +58,7 @@ def start(spec: RunSpec, source: ModelSource, *, slots: int, rank: int, rows: in
         settings |= dict(load_format=loader.FORMAT, model_loader_extra_config=loader.describe(source))
     length = -(-(longest + 1) // BLOCK) * BLOCK
     tokens = max(rows * longest, length)
-    settings |= _compilation(spec, tokens)
+    settings |= _runtime(spec, tokens)
     return LLM(
         source.path,
         skip_tokenizer_init=True,
@@ -76,15 +76,20 @@ def start(spec: RunSpec, source: ModelSource, *, slots: int, rank: int, rows: in
     )
 
 
-def _compilation(spec: RunSpec, tokens: int) -> dict[str, Any]:
+def _runtime(spec: RunSpec, tokens: int) -> dict[str, Any]:
     """Eager on the CPU; on a GPU compiled, with piecewise graphs for the token counts steps have.
 
-    Fine sizes where most steps fall, so that little is padded; the rare longer ones run compiled without a graph.
+    Fine sizes where most steps fall, so that little is padded; the rare longer ones run compiled without a graph. Adapters are
+    used in every step, so nothing is captured without them. Plain products per probe (`unfused`) cannot be captured at all.
     """
     if spec.device == "cpu":
         return {"enforce_eager": True}
-    sizes = [size for size in (*range(64, 640, 16), *range(640, 1281, 64)) if size <= tokens] or [tokens]
-    return {"compilation_config": {"cudagraph_mode": "PIECEWISE", "cudagraph_capture_sizes": sizes}}
+    settings: dict[str, Any] = {"gpu_memory_utilization": 0.05}  # only a check at the start: the KV pool's size is given in bytes
+    if spec.lora == "unfused":
+        return settings | {"enforce_eager": True}
+    sizes = [size for size in (*range(64, 640, 16), *range(640, 1281, 64), *range(1408, 1793, 128)) if size <= tokens] or [tokens]
+    graphs = {"cudagraph_mode": "PIECEWISE", "cudagraph_capture_sizes": sizes, "cudagraph_specialize_lora": False}
+    return settings | {"compilation_config": graphs}
 
 
 def kv_bytes(path: str, dtype: str, rows: int, length: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from bench.capabilities import CAPABILITIES
 from bench.config import RunSpec
 from bench.executors.vllm import engine
 from workloads.durable import Snapshot
+from workloads.memory import release
 from workloads.models import ModelSource
 from workloads.steps import run_steps
 from workloads.tasks.ragged import full_rows, one_token, shared_rows
@@ -169,9 +169,7 @@ class VllmExecutor:
         if self._llm is not None:
             self._llm.llm_engine.engine_core.shutdown()
             self._llm = None
-            gc.collect()
-            if torch.cuda.is_initialized():
-                torch.cuda.empty_cache()
+            release()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
