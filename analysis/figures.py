@@ -104,18 +104,19 @@ def roofline(table: pd.DataFrame) -> Figure | None:
 
 
 def scaling(table: pd.DataFrame) -> Figure | None:
-    """Official over vLLM by model, the paper's points beside ours."""
-    data = table[(table.metric == "step_s") & (table.workload == "lozo")]
+    """Official over vLLM by model at batch 16, the paper's points beside ours."""
+    data = table[(table.metric == "step_s") & (table.workload == "lozo") & (table.batch_size == 16)]
     medians = data.groupby(["model", "point"]).value.median().unstack()
     vllm = [name for name in medians.columns if name.startswith("vllm kv=")]
     if "official" not in medians or not vllm:
         return None
     figure, axes = _axes(height=3.5)
-    models = [*dict.fromkeys([*medians.index, *paper.CORE_STEP_S])]
+    published = {model: times for (model, batch), times in paper.CORE_STEP_S.items() if batch == 16}
+    models = [*dict.fromkeys([*medians.index, *published])]
     for i, name in enumerate(vllm):
         ratio = (medians.official / medians[name]).reindex(models)
         axes.plot(range(len(models)), ratio, MARKERS[i], color=COLOURS[i], label=f"ours, {name}", markersize=7)
-    theirs = [np.divide(*paper.CORE_STEP_S[m]) if m in paper.CORE_STEP_S else np.nan for m in models]
+    theirs = [np.divide(*published[m]) if m in published else np.nan for m in models]
     axes.plot(range(len(models)), theirs, "x", color="black", label="paper (GPU)", markersize=8)
     axes.set(xticks=range(len(models)), xticklabels=models, ylabel="core step, official / vLLM", ylim=(0, None))
     axes.legend(fontsize=8)
@@ -130,7 +131,7 @@ def losses(table: pd.DataFrame) -> Figure | None:
     figure, axes = _axes(height=3.8)
     for i, (_, run) in enumerate(data.groupby("file")):
         smooth = run.set_index(run.key.astype(int)).value.sort_index().rolling(20, min_periods=1).mean()
-        label = f"{run.workload.iloc[0]} {run.point.iloc[0]}, {run.model.iloc[0]}"
+        label = f"{run.workload.iloc[0]} {run.point.iloc[0]}, {run.model.iloc[0]}{_sizes(data).loc[run.index[0]]}"
         marker = MARKERS[i % len(MARKERS)]
         every = max(1, len(smooth) // 8)
         axes.plot(
@@ -159,7 +160,17 @@ def _stacked(data: pd.DataFrame, scale: float, label: str) -> Figure | None:
 
 
 def _names(data: pd.DataFrame) -> pd.Series:
-    return data.workload + " " + data.point + ", " + data.model + " (" + data.features + ")"
+    return data.workload + " " + data.point + ", " + data.model + _sizes(data) + " (" + data.features + ")"
+
+
+def _sizes(data: pd.DataFrame) -> pd.Series:
+    """Batch size and rank of each row, where several are drawn together."""
+    words = pd.Series("", index=data.index)
+    if data.batch_size.nunique() > 1:
+        words += ", batch " + data.batch_size.astype(str)
+    if data[data.workload != "mezo"]["rank"].nunique() > 1:
+        words += (", rank " + data["rank"].astype(str)).where(data.workload != "mezo", "")
+    return words
 
 
 def _axes(height: float) -> tuple[Figure, matplotlib.axes.Axes]:

@@ -23,8 +23,20 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
         for session in run.sessions[:1]:
             means = pd.Series([sum(losses) / len(losses) for losses in session.losses])
             smooth = means.rolling(WINDOW, min_periods=1).mean()
-            rows += [{"run": run.label, "step": step, "loss": loss} for step, loss in enumerate(smooth)]
+            rows += [{"run": name(run, runs), "step": step, "loss": loss} for step, loss in enumerate(smooth)]
     return pd.DataFrame(rows, columns=["run", "step", "loss"])
+
+
+def name(run: Run, among: Sequence[Run]) -> str:
+    """What tells a run from the others: its label, and its workload, model and rank where they differ."""
+    words = [run.label]
+    if len({r.spec["workload"] for r in among}) > 1:
+        words.insert(0, run.spec["workload"])
+    if len({r.spec["model"] for r in among}) > 1:
+        words.append(run.spec["model"])
+    if run.spec["workload"] != "mezo" and len({r.spec["rank"] for r in among if r.spec["workload"] != "mezo"}) > 1:
+        words.append(f"rank {run.spec['rank']}")
+    return ", ".join(words)
 
 
 def draw(runs: Sequence[Run], output: Path) -> None:
@@ -38,8 +50,8 @@ def draw(runs: Sequence[Run], output: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     sns.lineplot(data, x="step", y="loss", hue="run", style="run", dashes=dashes, palette="colorblind", errorbar=None, ax=axes)
     axes.set(xlabel="step", ylabel=f"loss, nats (mean over {WINDOW} steps)", ylim=(0, None))
-    spec = runs[0].spec
-    axes.set_title(f"{spec['workload']} on {spec['model']}, {spec['task']}")
+    workloads, models = (", ".join(dict.fromkeys(run.spec[key] for run in runs)) for key in ("workload", "model"))
+    axes.set_title(f"{workloads} on {models}, {runs[0].spec['task']}")
     axes.legend(title=None)
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=150)

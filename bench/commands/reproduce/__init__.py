@@ -1,0 +1,46 @@
+"""`reproduce`: what the paper's tables need, on this machine, at the sizes that fit; our row beside the paper's.
+
+Every part is resumable: the same command goes on with what is missing. `--budget` bounds one call, so that a long campaign can
+be cut into calls of known length.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from bench.api import UsageError
+from bench.commands.reproduce.campaign import Campaign
+from bench.commands.terminal import stderr_console
+from bench.defaults import pick_device
+from bench.harness.store import Store
+from bench.registry import known
+
+PARTS = {
+    "core-step": "bench.commands.reproduce.core_step",
+    "end-to-end": "bench.commands.reproduce.end_to_end",
+    "factorized": "bench.commands.reproduce.factorized",
+}
+"""Name of a part -> the module whose `run(campaign)` measures what is missing and `show(rows, console)` prints the table."""
+
+
+def reproduce(
+    name: str, *, models: Sequence[str], steps: int | None, budget: float, weights: str, device: str, results: str
+) -> int:
+    """Run a part or all of them. Returns the exit code: 0 when nothing is missing, 1 when the budget ended first."""
+    known(PARTS | {"all": ""}, "reproduce", name)
+    if budget <= 0:
+        raise UsageError(f"--budget {budget}: must be a positive number of minutes")
+    given = {"device": pick_device(device), "weights": weights}
+    campaign = Campaign(tuple(models), given, steps, time.monotonic() + 60 * budget, Store(results), stderr_console())
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for part in PARTS if name == "all" else (name,):
+        module = import_module(PARTS[part])
+        rows[part] = module.run(campaign)
+        module.show(rows[part], campaign.console)
+    done = all(row["done"] for part in rows.values() for row in part)
+    print(json.dumps({"status": "passed" if done else "unfinished", **rows}, separators=(",", ":")))
+    return 0 if done else 1
