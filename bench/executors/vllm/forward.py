@@ -29,6 +29,20 @@ class Forward:
         self.compiled = self.graphs = True
         self._manager: Any = runner.lora_manager._adapter_manager if runner.lora_config else None
         self._fused = self._manager.punica_wrapper_mapping if self._manager else {}
+        self._share_kv_pool()
+
+    def _share_kv_pool(self) -> None:
+        """One layer's KV pool for all layers: a score is one prefill, so nothing reads a layer's keys and values after it.
+
+        vLLM looks a layer's pool up when the layer runs, also between piecewise graphs; the other pools are freed.
+        """
+        caches = self.runner.kv_caches
+        if len({(cache.shape, cache.dtype) for cache in caches}) > 1:
+            return  # layers of different kinds keep their own
+        for layer in self.runner.compilation_config.static_forward_context.values():
+            if isinstance(getattr(layer, "kv_cache", None), torch.Tensor):
+                layer.kv_cache = caches[0]
+        caches[:] = [caches[0]] * len(caches)
 
     def use_lora(self, form: str) -> None:
         """`fused`: vLLM's LoRA kernels for this platform; `unfused`: plain products per layer and probe."""
