@@ -120,6 +120,8 @@ class PendingValues:
         pairs = [(drawn.slice_u(factor, name), drawn.vt(name).float()) for drawn, factor in self._terms if drawn.factored(name)]
         if not pairs:
             return None
+        if len(pairs) == 1:
+            return pairs[0]
         return torch.cat([u for u, _ in pairs], dim=1), torch.cat([vt for _, vt in pairs], dim=0)
 
     def delta(self, name: str) -> torch.Tensor | None:

@@ -16,7 +16,7 @@ dtype, rank, draws = getattr(torch, sys.argv[1]), int(sys.argv[2]), 60
 torch.manual_seed(0)
 merged = (torch.randn(40, 140) * 0.02).to(dtype)
 merged[0, :40], merged[1, :20] = 0, 6e-8
-start, u, vt = merged[3:38, :], torch.randn(35, rank) * 1e-5, torch.randn(rank, 140)
+start, u, vt = merged[3:38, :], torch.randn(35, rank) * 1e-5, torch.randn(rank, 140).to(dtype).float()
 merged[3, :40], merged[4, :20] = 0, 6e-8
 truth, total = start.double() + u.double() @ vt.double(), 0
 down = start.clone()
