@@ -14,5 +14,5 @@ END_TO_END_H = {"opt-13b": (4.15, 0.51)}
 """Model -> hours of 20,000 LoZO steps, official and vLLM."""
 STEPS = 20_000
 
-FACTORIZED_RATIO = {128: 2.55, 256: 2.54, 512: 2.24}
-"""Rank -> MeZO's time over the factorized workload's, OPT-1.3B, 1000 steps."""
+FACTORIZED_RATIO = {("opt-1.3b", 128): 2.55, ("opt-1.3b", 256): 2.54, ("opt-1.3b", 512): 2.24}
+"""Model and rank -> MeZO's time over the factorized workload's, 1000 steps."""

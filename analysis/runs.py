@@ -14,7 +14,7 @@ from analysis.statistics import Sample
 from bench.result import Result, SessionResult, find_results, load_result
 
 FEATURES = ("batching", "kv", "lora")
-OWN = ("executor", *FEATURES, "loop", "directions")
+OWN = ("executor", *FEATURES, "loop", "directions", "upstream")
 """Fields of the specification in which the two sides of a comparison may differ."""
 
 
@@ -72,15 +72,17 @@ class Run:
 
     @property
     def label(self) -> str:
-        """`official`, `vllm kv=shared`: speed-ups are quoted for both ways of scoring on vLLM."""
+        """`official`, `vllm kv=shared`: speed-ups are quoted for both ways of scoring on vLLM; upstream's code is named."""
         kv = f" kv={self.spec['kv']}" if self.spec["executor"] == "vllm" else ""
         loop = " (requests)" if self.spec["executor"] == "vllm" and self.spec["loop"] == "requests" else ""
-        return f"{self.spec['executor']}{kv}{loop}" + (f", {self.variant}" if self.variant else "")
+        checkout = " (upstream)" if self.spec["upstream"] else ""
+        return f"{self.spec['executor']}{kv}{loop}{checkout}" + (f", {self.variant}" if self.variant else "")
 
     @property
     def point(self) -> tuple[str, ...]:
         """Runs with the same point measure the same thing."""
-        return (self.spec["executor"], *self.features, self.spec["loop"], self.spec["directions"], self.variant, self.unit)
+        own = (str(self.spec[name]) for name in OWN)
+        return (*own, self.variant, self.unit)
 
     @cached_property
     def sample(self) -> Sample:

@@ -32,6 +32,8 @@ class Capabilities:
             raise UsageError(f"variant {variant}: --executor {spec.executor} has {', '.join(self.variants) or 'none'}")
         if variant == "unpadded" and spec.scope != "lora":
             raise UsageError(f"variant unpadded with --scope {spec.scope}: packed rows share no norm; use --scope lora")
+        if spec.upstream is not None:
+            self._check_upstream(spec)
         for name in ("batching", "kv", "lora", "loop", "directions"):
             _one_of(spec, name, getattr(self, name))
         if spec.workload not in self.scopes:
@@ -43,12 +45,26 @@ class Capabilities:
             raise UsageError(f"--rank {spec.rank}: --executor {spec.executor} holds at most rank {most} of {spec.workload}")
         if spec.workload not in ADAPTER and spec.lora != "dense":
             raise UsageError(f"--lora {spec.lora}: the dense noise of {spec.workload} fits in no adapter; use --lora dense")
-        if spec.directions == "upstream" and (spec.workload not in UPSTREAM or spec.queries > 1):
-            raise UsageError(
-                f"--directions upstream: upstream has {' and '.join(UPSTREAM)} with one query; use --directions shared"
-            )
+        if spec.directions == "upstream" and not _published(spec):
+            raise UsageError(f"--directions upstream: {PUBLISHED}; use --directions shared")
         if spec.lora == "dense" and spec.batching == "paired":
             raise UsageError("--lora dense --batching paired: dense weights hold one state at a time; use --batching sequential")
+
+    def _check_upstream(self, spec: RunSpec) -> None:
+        given = f"--upstream {spec.upstream}"
+        if "upstream" not in self.directions:
+            raise UsageError(f"{given}: --executor {spec.executor} runs no code of upstream's; use --executor official")
+        if not _published(spec):
+            raise UsageError(f"{given}: {PUBLISHED}; leave --upstream out")
+        if spec.directions != "upstream":
+            raise UsageError(f"{given}: it draws from its own random stream; use --directions upstream")
+
+
+PUBLISHED = f"upstream has {' and '.join(UPSTREAM)} with one query"
+
+
+def _published(spec: RunSpec) -> bool:
+    return spec.workload in UPSTREAM and spec.queries == 1
 
 
 def _one_of(spec: RunSpec, name: str, valid: tuple[str, ...], where: str = "") -> None:

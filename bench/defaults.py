@@ -5,12 +5,13 @@ Imports neither torch nor vllm by itself; only `device auto` and a model that mu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from bench.api import UsageError
-from bench.capabilities import CAPABILITIES
+from bench.capabilities import CAPABILITIES, UPSTREAM
 from bench.config import RunSpec
 from bench.registry import EXECUTORS, TASKS, WORKLOADS, known
 
@@ -36,7 +37,7 @@ def complete(given: dict[str, Any]) -> RunSpec:
     chosen.setdefault("weights", "auto")
     device = chosen["device"] = pick_device(chosen.get("device", "auto"))
     dtype = "float16" if device == "cuda" else "float32"
-    values: dict[str, Any] = {"dtype": dtype, "directions": _directions(workload, executor)}
+    values: dict[str, Any] = {"dtype": dtype, "directions": _directions(workload, executor, chosen)}
     values |= _features(workload, executor, chosen)
     if workload == "factorized":
         values["rank"] = FACTORIZED_RANK
@@ -48,6 +49,12 @@ def complete(given: dict[str, Any]) -> RunSpec:
     CAPABILITIES[executor].check(spec)
     _check_paths(spec)
     return _resolved(spec)
+
+
+def complete_all(given: dict[str, Any], executors: Sequence[str]) -> list[RunSpec]:
+    """The specs of executors that run side by side; beside `official`, which takes it, the others do without --upstream."""
+    rest = {"upstream": None} if "official" in executors else {}
+    return [complete(given | {"executor": name} | ({} if name == "official" else rest)) for name in executors]
 
 
 def default_sessions(model: str) -> int:
@@ -69,8 +76,9 @@ def pick_device(device: str) -> str:
     return "cuda" if available else "cpu"
 
 
-def _directions(workload: str, executor: str) -> str:
-    return "upstream" if executor == "official" and workload in ("lozo", "mezo") else "shared"
+def _directions(workload: str, executor: str, chosen: dict[str, Any]) -> str:
+    """The official executor does as upstream does wherever upstream has it."""
+    return "upstream" if executor == "official" and workload in UPSTREAM and chosen.get("queries", 1) == 1 else "shared"
 
 
 def _features(workload: str, executor: str, chosen: dict[str, Any]) -> dict[str, str]:
@@ -93,8 +101,10 @@ def _tiny(workload: str) -> dict[str, Any]:
 def _check_paths(spec: RunSpec) -> None:
     if spec.data is not None and not Path(spec.data).exists():
         raise UsageError(f"--data {spec.data}: no such file; give a parquet, jsonl, tsv or csv file")
-    if spec.upstream is not None and not Path(spec.upstream).is_dir():
-        raise UsageError(f"--upstream {spec.upstream}: no such folder; give a checkout of the upstream repository")
+    if spec.upstream is not None:
+        from baselines.official.checkout import ORIGINS, commit_of
+
+        commit_of(Path(spec.upstream), ORIGINS[spec.workload])
 
 
 def _resolved(spec: RunSpec) -> RunSpec:

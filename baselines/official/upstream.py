@@ -29,6 +29,7 @@ from baselines.official.loss import option_loss
 from bench.api import UsageError, phase
 from workloads.weights import layout
 
+__all__ = ["ORIGINS", "Host", "UpstreamLoop"]
 
 MODULES = {"torch": torch, "np": np, "numpy": np, "nn": nn, "F": nn.functional, "math": math, "random": random, "time": time}
 

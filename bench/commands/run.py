@@ -16,7 +16,7 @@ from rich.table import Table
 from bench.api import UsageError
 from bench.commands.terminal import stderr_console
 from bench.config import RunOptions, RunSpec
-from bench.defaults import complete, default_sessions
+from bench.defaults import complete_all, default_sessions
 from bench.harness.environment import environment, source
 from bench.harness.events import Event, SessionLog
 from bench.harness.journal import SUFFIX, JournalWriter, header_entry
@@ -72,7 +72,7 @@ def run(
         known(RECORDERS, "--record", name)
     if (record or trace) and not profile:
         raise UsageError("--no-profile with --record or --trace: recorders watch the profiled pass; drop one of them")
-    specs = [complete(given | {"executor": name}) for name in executors]
+    specs = complete_all(given, executors)
     count = default_sessions(specs[0].model) if sessions is None else sessions
     options = RunOptions(count, timeout_s, profile, record, trace, results)
     store, console = Store(results), stderr_console()

@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from analysis.runs import Run, differences
 from baselines.official import LozoLoop, MezoLoop
 from baselines.official.saving import state_checksum
 from baselines.official.upstream import ORIGINS, UpstreamLoop
 from bench.api import UsageError
+from bench.defaults import complete_all
+from bench.result import Result
 from workloads.make import make_workload
 from workloads.tasks.collate import option_rows
 from workloads.weights import load_model
@@ -129,7 +132,8 @@ def test_what_does_not_fit_is_refused(checkout: Make, tiny_source: Make, tmp_pat
         (path, origin, "no method zo_update"),
         (path, ORIGINS["mezo"], "expected 552cb1b"),
         (path, replace(origin, file="large_models/other.py"), "other.py is not in that commit"),
-        (str(tmp_path / "nowhere"), origin, "not a git checkout"),
+        (str(tmp_path), origin, "not a git checkout"),
+        (str(tmp_path / "nowhere"), origin, "no such folder"),
     ]
     for where, what, message in cases:
         with pytest.raises(UsageError, match=message):
@@ -147,6 +151,30 @@ def test_the_executor_refuses_another_commit_and_shared_directions(
         spec = tiny_spec("mezo", "official", directions=directions, upstream=path)
         with pytest.raises(UsageError, match=message):
             loaded(spec, tiny_source("opt"), tiny_task)
+
+
+def test_beside_other_executors_the_checkout_is_officials_alone(
+    checkout: Make, tiny_source: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, origin = checkout("lozo", LOZO)
+    monkeypatch.setitem(ORIGINS, "lozo", origin)
+    given = {"model": tiny_source("opt").path, "weights": "random", "device": "cpu", "upstream": path}
+    specs = complete_all(given, ["eager", "official", "vllm"])
+    assert [(spec.executor, spec.upstream) for spec in specs] == [("eager", None), ("official", path), ("vllm", None)]
+    with pytest.raises(UsageError, match="--executor eager runs no code of upstream's"):
+        complete_all(given, ["eager", "vllm"])
+
+
+def test_a_checkout_compares_with_what_stands_in_for_it_and_is_not_taken_for_it(tiny_spec: Make) -> None:
+    spec = tiny_spec("lozo", "official", directions="upstream")
+    environment = {"device": "a CPU", "torch": "2.11.0", "threads": 1}
+    ours, theirs = (
+        Run(Path(), Result("a", "20260101T000000Z", "passed", s.to_json(), 1, environment, {}))
+        for s in (spec, replace(spec, upstream="/checkout"))
+    )
+    assert differences(ours, theirs) == {}
+    assert ours.point != theirs.point
+    assert (ours.label, theirs.label) == ("official", "official (upstream)")
 
 
 def test_the_checksum_sees_what_a_checkout_keeps_between_steps(checkout: Make, tiny_source: Make, tiny_task: Any) -> None:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from bench.api import UsageError
+from bench.capabilities import CAPABILITIES
+from bench.config import RunSpec
+from bench.defaults import complete
 
 CPU = ("--device", "cpu")
 
@@ -44,7 +50,13 @@ CPU = ("--device", "cpu")
         (["--executor", "eager", "--directions", "upstream"], ["--directions upstream", "eager", "shared"]),
         (["--no-profile", "--record", "memory"], ["--no-profile", "--record"]),
         (["--data", "/nowhere/sst2.tsv"], ["--data /nowhere/sst2.tsv", "no such file"]),
-        (["--upstream", "/nowhere"], ["--upstream /nowhere", "no such folder"]),
+        (["--upstream", "/nowhere"], ["--upstream /nowhere", "--executor vllm", "--executor official"]),
+        (["--executor", "official", "--upstream", "/nowhere"], ["--upstream /nowhere", "no such folder", "check out 5d1ade5"]),
+        (["--executor", "official", "--upstream", ".", "--workload", "factorized"], ["lozo and mezo", "leave --upstream out"]),
+        (["--executor", "official", "--upstream", ".", "--queries", "2"], ["one query", "leave --upstream out"]),
+        (["--executor", "official", "--upstream", ".", "--directions", "shared"], ["use --directions upstream"]),
+        (["--executor", "vllm", "--scope", "full"], ["--scope full", "vllm with lozo supports lora"]),
+        (["--workload", "factorized", "--executor", "vllm", "--scope", "full"], ["--scope full", "supports lora"]),
         (["--no-such-option"], ["--no-such-option"]),
     ],
 )
@@ -55,10 +67,51 @@ def test_one_line_and_exit_code_2(bench, arguments, words):
     assert all(word in outcome.err for word in words), outcome.err
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_adapter_kernels_on_a_gpu_take_16_bits(dtype):
+    """Known before any GPU is asked: vLLM's LoRA kernels assert it."""
+    spec = RunSpec("lozo", "vllm", "opt-125m", "random", "sst2", dtype, "cuda", "shared", "paired", "shared", "fused", "resident")
+    if dtype == "float16":
+        CAPABILITIES["vllm"].check(spec)
+        return
+    with pytest.raises(UsageError, match=r"--dtype float32: --executor vllm on cuda supports float16, bfloat16"):
+        CAPABILITIES["vllm"].check(spec)
+
+
+def test_mezo_alone_moves_every_parameter_on_vllm():
+    spec = RunSpec(
+        "mezo", "vllm", "opt-125m", "random", "sst2", "float32", "cpu", "shared", "sequential", "shared", "dense", "resident"
+    )
+    CAPABILITIES["vllm"].check(replace(spec, scope="full"))
+    for workload in ("lozo", "factorized"):
+        with pytest.raises(UsageError, match=f"--scope full: --executor vllm with {workload} supports lora"):
+            CAPABILITIES["vllm"].check(replace(spec, scope="full", workload=workload))
+
+
+def test_another_commit_is_refused_before_anything_is_imported_for_it(tmp_path):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for command in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "another"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    arguments = ["run", *CPU, "--executor", "official", "--upstream", str(tmp_path), "--results", str(tmp_path / "results")]
+    code = f"import sys; from bench.cli import main; print(main({arguments!r}), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["2", "False"], done.stderr
+    assert done.stderr.count("\n") == 1 and "expected 5d1ade5; clone optsuite/LOZO" in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
 def test_cuda_without_a_gpu(bench, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     outcome = bench("run", "--device", "cuda")
     assert outcome.code == 2 and "--device cuda" in outcome.err and "--device cpu" in outcome.err
+
+
+def test_official_takes_shared_directions_where_upstream_has_none_of_its_own():
+    def directions(**given):
+        return complete({"executor": "official", "device": "cpu", **given}).directions
+
+    assert directions() == directions(workload="mezo") == directions(queries=1) == "upstream"
+    assert directions(queries=2) == directions(workload="factorized") == "shared"
 
 
 @pytest.mark.parametrize("folder", ["/dev/null/results", "/proc/results"])
@@ -84,7 +137,7 @@ def test_an_unexpected_error_is_one_line_and_exit_code_1(bench, monkeypatch):
     def break_down(*_: object) -> None:
         raise RuntimeError("no such luck")
 
-    monkeypatch.setattr("bench.commands.run.complete", break_down)
+    monkeypatch.setattr("bench.commands.run.complete_all", break_down)
     outcome = bench("run", *CPU)
     assert outcome.code == 1 and outcome.err.count("\n") == 1 and "RuntimeError: no such luck" in outcome.err
 

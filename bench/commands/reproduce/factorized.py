@@ -25,7 +25,7 @@ def run(campaign: Campaign) -> list[dict[str, Any]]:
     for rank, result in zip(RANKS, fast, strict=True):
         row = {"model": model, "rank": rank, "done": slow is not None and result is not None}
         row |= {"mezo_s": median_s(slow), "factorized_s": median_s(result)}
-        ratio, published = over(median_s(slow), median_s(result)), paper.FACTORIZED_RATIO.get(rank)
+        ratio, published = over(median_s(slow), median_s(result)), paper.FACTORIZED_RATIO.get((model, rank))
         rows.append(row | {"ratio": ratio, "paper_ratio": published, "ratio_of_ratios": over(ratio, published)})
     if rows[0]["done"]:
         _draw(campaign, [found.id for found in (slow, *fast) if found])

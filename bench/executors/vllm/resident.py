@@ -161,7 +161,8 @@ class Resident:
 
     def facts(self) -> dict[str, Any]:
         kind, attention = type(self.runner), self.runner.attn_groups[0][0].backend.get_name()
-        return {"model_runner": f"{kind.__module__}.{kind.__name__}", "attention_backend": attention}
+        engine = {"model_runner": f"{kind.__module__}.{kind.__name__}", "attention_backend": attention}
+        return engine | self.state.facts()
 
     def memory_parts(self) -> dict[str, int]:
         parameters = {p.data_ptr(): p.numel() * p.element_size() for p in self.runner.model.parameters()}
