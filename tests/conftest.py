@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from bench.api import Example
+from bench.config import RunSpec
+from bench.registry import EXECUTORS, resolve
 from workloads.models import ModelSource
 from workloads.tasks import TaskData
 
@@ -68,3 +70,29 @@ def script(tmp_path: Path) -> Callable[..., str]:
         return str(path)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def plain_loop() -> type:
+    from plain_loop import PlainLoop
+
+    return PlainLoop
+
+
+@pytest.fixture(scope="session")
+def tiny_spec() -> Callable[..., RunSpec]:
+    from plain_loop import tiny_spec
+
+    return tiny_spec
+
+
+@pytest.fixture(scope="session")
+def loaded() -> Callable[..., Any]:
+    """loaded(spec, source, task): the spec's executor with its model."""
+
+    def load(spec: RunSpec, source: ModelSource, task: object) -> Any:
+        executor = resolve(EXECUTORS, "--executor", spec.executor)()
+        executor.load(spec, source, task)
+        return executor
+
+    return load

@@ -1,121 +1,187 @@
-"""Every workload on vLLM, each architecture, against a float64 loop written out here: ten steps, losses and weight change."""
+"""Every workload on vLLM, each architecture and precision, against the float64 loop: ten steps, losses and weight change.
+
+An engine takes 15 s to start, so one of each architecture and precision serves all workloads: its worker is set up anew for each.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 
-from bench.api import Batch
 from bench.config import RunSpec
 from bench.executors.vllm.executor import VllmExecutor
-from workloads.directions import draw
+from bench.harness import gate
+from workloads.durable import Snapshot
 from workloads.make import make_workload
 from workloads.models import ModelSource
+from workloads.reference import reference_losses
+from workloads.rounding import add_
 from workloads.tasks import TaskData
-from workloads.weights import layout, load_model
+from workloads.weights import layout
 
-STEPS = 10
-RATES = {"lozo": 1e-4, "mezo": 1e-5, "factorized": 1e-5}
-
-
-def spec_of(workload: str, **changes: object) -> RunSpec:
-    dense = workload == "mezo"
-    fields: dict = dict(
-        workload=workload, executor="vllm", model="tiny", weights="random", task="sst2", dtype="float32", device="cpu"
-    )
-    fields |= dict(directions="shared", batching="sequential" if dense else "paired", kv="shared", loop="resident")
-    fields |= dict(lora="dense" if dense else "fused", rank=16 if workload == "factorized" else 2, interval=4)
-    return RunSpec(**(fields | dict(learning_rate=RATES[workload], batch_size=8) | changes))
+STEPS, QUERIES = 10, 3
+Make = Callable[..., Any]
 
 
-class Float64Loop:
-    """The same method in double precision: weights written plainly, one prompt at a time."""
+class Served:
+    """An engine, and the weights it was loaded with. whole: a spec whose scope is every parameter."""
 
-    def __init__(self, source: ModelSource, spec: RunSpec) -> None:
-        self.model = load_model(source, torch.float32, "cpu").double()
-        self.spec, self.layout = spec, layout(self.model, spec.scope)
-        self.weights = {name: parameter.data for name, parameter in self.model.named_parameters() if name in self.layout}
-        self.start = {name: weight.clone() for name, weight in self.weights.items()}
+    def __init__(self, source: ModelSource, spec: RunSpec, whole: RunSpec, task: TaskData) -> None:
+        self.source, self.whole, self.executor = source, whole, VllmExecutor()
+        self.executor.load(spec, source, task)
+        self._set_up(whole)
+        self.start: Snapshot = self.executor.snapshot()
 
-    def move(self, direction: object, amount: float) -> None:
-        drawn = draw(direction, self.layout, "cpu", getattr(torch, self.spec.dtype))  # type: ignore[arg-type]
-        for name, weight in self.weights.items():
-            weight += amount * drawn.delta(name).double()
+    def by(self, spec: RunSpec) -> VllmExecutor:
+        """The executor as if it had been loaded with another workload or scope."""
+        self._set_up(self.whole)
+        self.executor.restore(self.start)
+        self._set_up(spec)
+        return self.executor
 
-    def loss(self, batch: Batch) -> torch.Tensor:
-        scores = []
-        for example in batch:
-            logprobs = self.model(torch.tensor([example.prompt])).logits[0, -1].log_softmax(-1)
-            scores.append(torch.stack([logprobs[option[0]] for option in example.options]))
-        return F.cross_entropy(torch.stack(scores), torch.tensor([example.label for example in batch]))
-
-    @torch.no_grad()
-    def step(self, number: int, batch: Batch) -> torch.Tensor:
-        workload, losses = make_workload(self.spec), []
-        for probe in workload.plan(number):
-            self.move(probe.direction, probe.shift)
-            losses.append(self.loss(batch))
-            self.move(probe.direction, -probe.shift)
-        for direction, coefficient in workload.update(number, torch.stack(losses)).terms:
-            self.move(direction, coefficient.item())
-        return torch.stack(losses)
+    def _set_up(self, spec: RunSpec) -> None:
+        adapters = [request.lora_int_id for request in self.executor._requests] if spec.lora != "dense" else []
+        self.executor.spec = spec
+        self.executor._rpc("zo_setup", spec, layout(self.source, "full"), layout(self.source, spec.scope), adapters)
 
 
-def relative_change_error(found: dict[str, torch.Tensor], truth: Float64Loop) -> float:
-    """||dW - dW_truth|| / ||dW_truth|| over all scoped weights."""
-    error = sum((found[name].double() - weight).square().sum() for name, weight in truth.weights.items())
-    size = sum((weight - truth.start[name]).square().sum() for name, weight in truth.weights.items())
-    return float((error / size).sqrt())  # type: ignore[union-attr, operator]
+@pytest.fixture(scope="module")
+def served(tiny_spec: Make, tiny_source: Make, tiny_task: TaskData) -> Iterator[Callable[[str, str], Served]]:
+    """served(architecture, dtype): loaded once, large enough for every cell; the one before it is closed."""
+    current: dict[tuple[str, str], Served] = {}
+
+    def get(architecture: str, dtype: str) -> Served:
+        key = (architecture, dtype)
+        if key not in current:
+            close()
+            spec = tiny_spec("factorized", "vllm", queries=QUERIES, dtype=dtype)
+            whole = tiny_spec("mezo", "vllm", scope="full", dtype=dtype)
+            current[key] = Served(tiny_source(architecture), spec, whole, tiny_task)
+        return current[key]
+
+    def close() -> None:
+        for one in current.values():
+            one.executor.close()
+        current.clear()
+
+    yield get
+    close()
+
+
+@pytest.mark.parametrize("workload", ["lozo", "mezo", "factorized"])
+def test_three_queries_are_the_mean_of_three_single_ones(
+    workload: str, served: Make, tiny_spec: Make, tiny_task: TaskData
+) -> None:
+    engine, batch = served("opt", "float32"), tiny_task.train
+    spec = tiny_spec(workload, "vllm", queries=QUERIES)
+    method = make_workload(spec)
+    together = engine.by(spec)
+    before = together.parameters()
+    losses = together.run_steps(method, 0, [batch])[0].clone()
+    after, changes = together.parameters(), []
+    for query in range(QUERIES):
+        alone = engine.by(spec)
+        probes = method.plan(0)[2 * query : 2 * query + 2]
+        pair = alone.score(batch, probes)
+        assert torch.allclose(pair, losses[2 * query : 2 * query + 2], rtol=0, atol=2e-6)
+        coefficient = -spec.learning_rate * (pair[0] - pair[1]) / (2 * spec.eps)
+        alone.apply(type(method.update(0, losses))(((probes[0].direction, coefficient),)))
+        found = alone.parameters()
+        changes.append({name: (found[name] - before[name]).double() for name in before})
+    for name in before:
+        mean = sum(change[name] for change in changes) / QUERIES
+        assert torch.allclose((after[name] - before[name]).double(), mean, rtol=0, atol=1e-6), name
 
 
 CELLS = [
-    ("lozo", "opt", {"queries": 3}),
-    ("mezo", "opt", {"scope": "full", "queries": 2}),
-    ("factorized", "opt", {"queries": 2}),
-    ("lozo", "llama", {}),
-    ("factorized", "llama", {}),
-    ("lozo", "qwen3", {}),
-    ("factorized", "qwen3", {}),
+    ("opt", "lozo", {"queries": QUERIES}),
+    ("opt", "mezo", {"scope": "lora", "queries": 2}),
+    ("opt", "mezo", {"scope": "full", "queries": 2}),
+    ("opt", "factorized", {"queries": QUERIES}),
+    ("llama", "lozo", {}),
+    ("llama", "factorized", {}),
+    ("qwen3", "lozo", {}),
+    ("qwen3", "factorized", {}),
 ]
 
 
-@pytest.mark.parametrize(("workload", "architecture", "changes"), CELLS, ids=[f"{w}-{a}" for w, a, _ in CELLS])
+@pytest.mark.parametrize(("architecture", "workload", "changes"), CELLS, ids=lambda value: str(value).replace("'", ""))
 def test_a_cell_follows_the_float64_loop(
-    workload: str, architecture: str, changes: dict, tiny_source: Callable[[str], ModelSource], tiny_task: TaskData
+    architecture: str, workload: str, changes: dict, served: Make, tiny_spec: Make, plain_loop: Make, tiny_task: TaskData
 ) -> None:
-    spec, source = spec_of(workload, **changes), tiny_source(architecture)
-    truth, method, executor = Float64Loop(source, spec), make_workload(spec), VllmExecutor()
-    executor.load(spec, source, tiny_task)
-    try:
-        for number in range(STEPS):
-            batch = tiny_task.train[: 8 - number % 3]
-            expected = truth.step(number, batch)
-            if number % 2:  # both ways of driving the executor, in turn
-                losses = executor.run_steps(method, number, [batch])[0]
-            else:
-                losses = executor.score(batch, method.plan(number))
-                executor.apply(method.update(number, losses))
-            assert torch.allclose(losses.double(), expected, rtol=0, atol=2e-5), number
-        assert relative_change_error(executor.parameters(), truth) <= 1e-3
-    finally:
-        executor.close()
+    engine, spec = served(architecture, "float32"), tiny_spec(workload, "vllm", **changes)
+    truth, method, executor = plain_loop(engine.source, spec), make_workload(spec), engine.by(spec)
+    forwards = count_forwards(executor)
+    for number in range(STEPS):
+        batch, before = tiny_task.train[: 8 - number % 3], len(forwards)
+        expected = truth.step(number, batch)
+        if number % 2:  # both ways of driving the executor, in turn
+            losses = executor.run_steps(method, number, [batch])[0]
+        else:
+            losses = executor.score(batch, method.plan(number))
+            executor.apply(method.update(number, losses))
+        assert torch.allclose(losses.double(), expected, rtol=0, atol=2e-5), number
+        assert len(forwards) - before == (2 * spec.queries if workload == "mezo" else 1)  # adapters: all probes in one batch
+    assert truth.change_error(executor.parameters()) <= 1e-3
 
 
-def test_float16_mezo_restores_the_weights_bit_for_bit(tiny_source: Callable[[str], ModelSource], tiny_task: TaskData) -> None:
-    spec, source = spec_of("mezo", dtype="float16"), tiny_source("opt")
-    method, executor = make_workload(spec), VllmExecutor()
-    executor.load(spec, source, tiny_task)
-    try:
-        before = executor.parameters()
-        losses = executor.score(tiny_task.train, method.plan(0))
-        after = executor.parameters()
-        assert losses[0] != losses[1]
-        assert all(torch.equal(before[name], after[name]) for name in before)
-        executor.apply(method.update(0, losses))
-        moved = executor.parameters()
-        assert any(not torch.equal(before[name], moved[name]) for name in before)
-    finally:
-        executor.close()
+def count_forwards(executor: VllmExecutor) -> list[int]:
+    """Grows by one with every forward pass of the model."""
+    found: list[int] = []
+    runner = executor._llm.llm_engine.model_executor.driver_worker.worker.model_runner
+    runner.model.register_forward_hook(lambda *_: found.append(1))
+    return found
+
+
+@pytest.mark.parametrize("scope", ["lora", "full"])
+def test_float16_mezo_restores_the_weights_bit_for_bit(scope: str, served: Make, tiny_spec: Make, tiny_task: TaskData) -> None:
+    """The change is the update alone: seeded stochastic rounding of a step along the very noise that was measured."""
+    spec = tiny_spec("mezo", "vllm", dtype="float16", scope=scope)
+    method, executor = make_workload(spec), served("opt", "float16").by(spec)
+    before = executor.parameters()
+    losses = executor.score(tiny_task.train, method.plan(0))
+    after = executor.parameters()
+    assert losses[0] != losses[1]
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    update = method.update(0, losses)
+    executor.apply(update)
+    moved, ((direction, coefficient),) = executor.parameters(), update.terms
+    for name, weight in before.items():
+        by_hand = weight.half()
+        noise = executor_noise(direction, name, {n: tuple(w.shape) for n, w in before.items()})
+        add_(by_hand, noise * coefficient, direction.seed, direction.step, direction.query, name)
+        assert torch.equal(by_hand.float(), moved[name]), name
+    assert any(not torch.equal(before[name], moved[name]) for name in before)
+
+
+def executor_noise(direction: Any, name: str, shapes: dict) -> torch.Tensor:
+    from workloads.directions import draw
+
+    return draw(direction, shapes, "cpu", torch.float16).noise(name).float()
+
+
+@pytest.mark.parametrize("workload", ["lozo", "mezo", "factorized"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_16_bits_pass_the_gate_and_their_folds_are_watched(
+    dtype: str, workload: str, served: Make, tiny_spec: Make, tiny_task: TaskData
+) -> None:
+    """Random weights, too, are the other executors': vLLM loads them under another default type."""
+    engine, batch = served("opt", dtype), tiny_task.train
+    spec = tiny_spec(workload, "vllm", dtype=dtype, interval=2, learning_rate=1e-6)
+    method = make_workload(spec)
+
+    def reference(rows: Any, probes: Any, type_: str) -> torch.Tensor:
+        return reference_losses(engine.source, tiny_spec(workload, "vllm", dtype=type_), rows, probes)
+
+    executor = engine.by(spec)
+    check, _ = gate.check(executor, gate.expected(reference, batch, method.plan(0), dtype, "cpu"))
+    assert check.passed, check.detail
+    losses = executor.run_steps(method, 0, [batch] * 5)
+    assert losses.isfinite().all()
+    if workload != "mezo":
+        facts = executor.details()
+        assert facts["folds"] == (2 if workload == "lozo" else 4)
+        assert facts["fold_cosine"] > 0 and 0 < facts["fold_absorbed_fraction"] <= 1

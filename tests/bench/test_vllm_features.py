@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_vllm_cells import spec_of
+from plain_loop import tiny_spec
 
 from bench.executors.vllm.executor import VllmExecutor
 from workloads.make import make_workload
@@ -24,7 +24,7 @@ POINTS = [
     for lora in ("dense", "unfused", "fused")
     if not (lora == "dense" and batching == "paired")
 ]
-SPEC = spec_of("lozo", kv="recompute", eps=1e-2)
+SPEC = tiny_spec("lozo", "vllm", kv="recompute", eps=1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +111,37 @@ def test_facts_and_memory(executor: VllmExecutor) -> None:
         4 * (64 + 64) + 2 * (64 + 128)
     )  # slots x rank x bytes x layers x (in + out)
     assert parts["kv_pool"] > 0 and parts["weights"] > 0
+
+
+@pytest.mark.parametrize("loop", ["resident", "requests"])
+def test_options_that_do_not_continue_the_prompt_exactly_are_scored_as_rows(
+    executor: VllmExecutor, truth: torch.Tensor, tiny_task: TaskData, monkeypatch: pytest.MonkeyPatch, loop: str
+) -> None:
+    """They are one token each, so only the task knows: what is said, counted and run is `recompute`."""
+    monkeypatch.setattr(executor, "_task", replace(tiny_task, single_token_options=False))
+    use(executor, loop, "paired", "shared", "fused")
+    probes, tokens = make_workload(SPEC).plan(0), Counter[str]()
+    model = executor._llm.llm_engine.model_executor.driver_worker.worker.model_runner.model
+
+    def count(_module: torch.nn.Module, _inputs: object, given: dict[str, torch.Tensor], _output: object) -> None:
+        tokens["run"] += given["input_ids"].numel()
+
+    hook = model.register_forward_hook(count, with_kwargs=True)
+    losses = executor.score(tiny_task.train, probes)
+    hook.remove()
+    work = executor.work(tiny_task.train, probes)
+    rows = [e.prompt + option for e in tiny_task.train for option in e.options] * len(probes)
+    assert executor.details()["kv_used"] == "recompute"
+    assert (work["rows"], work["tokens_scored"]) == (len(rows), sum(map(len, rows)))
+    assert tokens["run"] == work["tokens_scored"]
+    assert torch.allclose(losses, truth, rtol=0, atol=2e-5)
+
+
+def test_threads_can_still_be_set(executor: VllmExecutor) -> None:
+    """vLLM's CPU worker replaces the function for the whole process, other executors and opt-tiny's build included."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import pytest
 import torch
 import torch.nn.functional as F
 
-from baselines.eager.executor import EagerExecutor
-from baselines.official.executor import OfficialExecutor
 from bench.api import Batch
 from bench.config import RunSpec
 from workloads.directions import directions
@@ -19,7 +15,6 @@ from workloads.weights import layout, load_model
 
 KINDS = {"lozo": "lowrank", "mezo": "dense", "factorized": "factorized"}
 RATES = {"lozo": 1e-4, "mezo": 1e-5, "factorized": 1e-5}
-EXECUTORS: dict[str, Any] = {"official": OfficialExecutor, "eager": EagerExecutor}
 
 
 class PlainLoop:
@@ -78,34 +73,13 @@ class PlainLoop:
         return (error / size) ** 0.5
 
 
-@pytest.fixture(scope="session")
-def plain_loop() -> type[PlainLoop]:
-    return PlainLoop
-
-
-@pytest.fixture(scope="session")
-def tiny_spec() -> Callable[..., RunSpec]:
-    """tiny_spec(workload, executor, **changes): shared directions; the executor's own features unless changed."""
-
-    def make(workload: str, executor: str, **changes: object) -> RunSpec:
-        dense = workload == "mezo" or executor == "official"
-        features = {"batching": "sequential" if dense else "paired", "lora": "dense" if dense else "fused"}
-        features |= {"kv": "recompute" if executor == "official" else "shared", "loop": "requests", "directions": "shared"}
-        method = {"rank": 16 if workload == "factorized" else 2, "interval": 4, "learning_rate": RATES[workload], "batch_size": 8}
-        names = {"model": "tiny", "weights": "random", "task": "sst2", "dtype": "float32", "device": "cpu"}
-        fields: Any = {"workload": workload, "executor": executor, **names, **features, **method, **changes}
-        return RunSpec(**fields)
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def loaded() -> Callable[..., Any]:
-    """loaded(spec, source, task): the spec's executor with its model."""
-
-    def load(spec: RunSpec, source: ModelSource, task: object) -> Any:
-        executor = EXECUTORS[spec.executor]()
-        executor.load(spec, source, task)
-        return executor
-
-    return load
+def tiny_spec(workload: str, executor: str, **changes: object) -> RunSpec:
+    """Shared directions; the executor's own features unless changed."""
+    dense = workload == "mezo" or executor == "official"
+    features = {"batching": "sequential" if dense else "paired", "lora": "dense" if dense else "fused"}
+    features |= {"kv": "recompute" if executor == "official" else "shared", "directions": "shared"}
+    features["loop"] = "resident" if executor == "vllm" else "requests"
+    method = {"rank": 16 if workload == "factorized" else 2, "interval": 4, "learning_rate": RATES[workload], "batch_size": 8}
+    names = {"model": "tiny", "weights": "random", "task": "sst2", "dtype": "float32", "device": "cpu"}
+    fields: Any = {"workload": workload, "executor": executor, **names, **features, **method, **changes}
+    return RunSpec(**fields)
