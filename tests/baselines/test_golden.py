@@ -36,7 +36,8 @@ def test_the_official_loop_reproduces_upstream(case: str) -> None:
         assert record.projected_grad == pytest.approx(expected["projected_grad"], abs=1e-2)
     for name, expected in recorded["final_parameters"].items():
         values = model.get_parameter(name).double()
-        assert values.sum().item() == pytest.approx(expected["sum"], rel=1e-5), name
+        # Biases cancel in their sum: another processor's rounding shows beside their magnitudes, not beside what is left of them.
+        assert values.sum().item() == pytest.approx(expected["sum"], abs=1e-5 * expected["abs_sum"]), name
         assert values.abs().sum().item() == pytest.approx(expected["abs_sum"], rel=1e-5), name
     assert torch.equal(torch.get_rng_state(), state), "torch's global stream is not touched"
 
