@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from statistics import fmean
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-from bench.capabilities import ADAPTER, CAPABILITIES
+from bench.capabilities import ADAPTER, CAPABILITIES, UPSTREAM
+from bench.commands.terminal import stderr_console
 from bench.registry import EXECUTORS, RECORDERS, TASKS, WORKLOADS
 
 BIN = 5
@@ -21,18 +21,22 @@ def list_all(*, verbose: bool = False) -> int:
     """Tables on stderr, the same as one JSON object on stdout. `verbose` loads each task to show the lengths of its examples."""
     from workloads.models import MODELS
 
-    console = Console(stderr=True, highlight=False)
-    table = Table("", *EXECUTORS, title="Executors, and the --scope each workload has on them")
+    console = stderr_console()
+    table = Table(
+        "workload", "executor", "--scope", "--batching", "--kv", "--lora", "--directions", "largest --rank", title="Cells"
+    )
     for workload in WORKLOADS:
-        table.add_row(workload, *(", ".join(CAPABILITIES[name].scopes.get(workload, "-")) for name in EXECUTORS))
-    table.add_section()
-    for field in ("batching", "kv", "lora", "loop", "directions"):
-        table.add_row(f"--{field}", *(", ".join(getattr(CAPABILITIES[name], field)) for name in EXECUTORS))
-    for device in ("cpu", "cuda"):
-        table.add_row(f"--dtype on {device}", *(", ".join(CAPABILITIES[name].dtypes[device]) for name in EXECUTORS))
-    table.add_row("largest --rank", *(_ranks(CAPABILITIES[name].max_rank) for name in EXECUTORS))
+        for name, cell in cells(workload).items():
+            listed = (", ".join(cell[field]) for field in ("scope", "batching", "kv", "lora", "directions"))
+            table.add_row(workload, name, *listed, str(cell["max_rank"] or "any") if workload in ADAPTER else "-")
+        table.add_section()
     console.print(table)
-    console.print("mezo's noise is dense and fits in no adapter: --lora dense on every executor")
+    loops = Table("executor", "--loop", "--dtype on a CPU", "--dtype on a GPU", title="Executors")
+    for name in EXECUTORS:
+        c = CAPABILITIES[name]
+        loops.add_row(name, *(", ".join(values) for values in (c.loop, c.dtypes["cpu"], c.dtypes["cuda"])))
+    console.print(loops)
+    console.print("--lora dense holds one state at a time: it goes with --batching sequential")
     models = Table("model", "layers", "hidden", "heads", "weights", title="Models")
     for name, info in MODELS.items():
         sizes = map(str, (info.layers, info.hidden, info.heads)) if info.hub_id else ("", "", "")
@@ -68,23 +72,26 @@ def histogram() -> Iterator[str]:
             yield f"    {start * BIN:3}-{start * BIN + BIN - 1:<3} {counts[start]:4} {bar}"
 
 
-def _lora(executor: str, workload: str) -> tuple[str, ...]:
-    return CAPABILITIES[executor].lora if workload in ADAPTER else ("dense",)
+def cells(workload: str) -> dict[str, dict[str, Any]]:
+    """What each executor supports of a workload: the values of every option that depends on both."""
+    found = {}
+    for name in EXECUTORS:
+        c = CAPABILITIES[name]
+        if workload not in c.scopes:
+            continue
+        adapter = workload in ADAPTER
+        found[name] = {
+            "scope": c.scopes[workload],
+            "batching": c.batching if adapter else ("sequential",),
+            "kv": c.kv,
+            "lora": c.lora if adapter else ("dense",),
+            "directions": c.directions if workload in UPSTREAM else ("shared",),
+            "max_rank": c.max_rank.get(workload),
+        }
+    return found
 
 
 def _supports(executor: str) -> dict[str, Any]:
     c = CAPABILITIES[executor]
-    cells = {w: {"scope": c.scopes[w], "lora": _lora(executor, w)} for w in WORKLOADS if w in c.scopes}
-    return {
-        "workloads": cells,
-        "batching": c.batching,
-        "kv": c.kv,
-        "loop": c.loop,
-        "directions": c.directions,
-        "dtype": c.dtypes,
-        "max_rank": c.max_rank,
-    }
-
-
-def _ranks(most: dict[str, int]) -> str:
-    return ", ".join(f"{workload} {rank}" for workload, rank in most.items()) or "any"
+    of = {workload: cells(workload)[executor] for workload in WORKLOADS if workload in c.scopes}
+    return {"workloads": of, "loop": c.loop, "dtype": c.dtypes}

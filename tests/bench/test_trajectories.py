@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
+from served import Served
 
 from bench.api import Executor
 from bench.config import RunSpec
@@ -26,6 +28,14 @@ BASE = RunSpec(
     **dict(workload="lozo", executor="eager", model="opt-tiny", weights="pretrained", task="sst2", dtype="float32", device="cpu"),
     **dict(directions="shared", **FEATURES["eager"], rank=2, interval=20, learning_rate=5e-4, steps=STEPS),
 )
+DENSE = {"lora": "dense", "batching": "sequential"}
+OWN: dict[str, dict[str, Any]] = {"mezo": {"learning_rate": 5e-4}, "factorized": {"learning_rate": 5e-4, "rank": 8}}
+
+
+def spec_of(name: str, workload: str = "lozo") -> RunSpec:
+    """The spec of a workload on an executor, all with the same directions."""
+    features = FEATURES[name] | {"directions": "shared"} | (DENSE if workload == "mezo" else {})
+    return replace(BASE, executor=name, workload=workload, **features, **OWN.get(workload, {}))
 
 
 @dataclass(frozen=True)
@@ -47,17 +57,11 @@ def task(opt_tiny: ModelSource) -> TaskData:
     return load_task("sst2", source=opt_tiny)
 
 
-def load(name: str, source: ModelSource, task: TaskData) -> tuple[Any, RunSpec]:
-    spec = replace(BASE, executor=name, **(FEATURES[name] | {"directions": "shared"}))  # type: ignore[arg-type]
-    executor = resolve(EXECUTORS, "--executor", name)()
-    executor.load(spec, source, task)
-    return executor, spec
-
-
 @pytest.fixture(scope="module")
-def train(opt_tiny: ModelSource, task: TaskData) -> Callable[[str], Trajectory]:
-    def call(name: str) -> Trajectory:
-        executor, spec = load(name, opt_tiny, task)
+def train(opt_tiny: ModelSource, task: TaskData) -> Callable[..., Trajectory]:
+    def call(name: str, workload: str = "lozo") -> Trajectory:
+        executor, spec = resolve(EXECUTORS, "--executor", name)(), spec_of(name, workload)
+        executor.load(spec, opt_tiny, task)
         try:
             return run(executor, spec, task)
         finally:
@@ -67,23 +71,22 @@ def train(opt_tiny: ModelSource, task: TaskData) -> Callable[[str], Trajectory]:
 
 
 @pytest.fixture(scope="module")
-def vllm_by(opt_tiny: ModelSource, task: TaskData) -> Iterator[Callable[[str], Trajectory]]:
-    """Both loops on one engine, each from the state it was loaded with."""
-    executor, spec = load("vllm", opt_tiny, task)
-    start = executor.snapshot()
+def vllm_by(opt_tiny: ModelSource, task: TaskData) -> Iterator[Callable[..., Trajectory]]:
+    """Both loops and all workloads on one engine, each from the state it was loaded with."""
+    served = Served(opt_tiny, spec_of("vllm"), replace(spec_of("vllm", "mezo"), scope="full"), task)
 
-    def call(loop: str) -> Trajectory:
-        executor.restore(start)
-        executor.switch(batching=spec.batching, kv=spec.kv, lora=spec.lora, loop=loop)
-        return run(executor, spec, task)
+    def call(loop: str, workload: str = "lozo") -> Trajectory:
+        spec = replace(spec_of("vllm", workload), loop=loop)
+        return run(served.by(spec), spec, task)
 
     yield call
-    executor.close()
+    served.executor.close()
 
 
 @pytest.fixture(scope="module")
-def eager(train: Callable[[str], Trajectory]) -> Trajectory:
-    return train("eager")
+def eager(train: Callable[..., Trajectory]) -> Callable[[str], Trajectory]:
+    """What the others are compared with, trained once for each workload."""
+    return cache(lambda workload: train("eager", workload))
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +102,8 @@ def differences(found: Trajectory, truth: Trajectory, start: dict[str, torch.Ten
     return float(gaps[0]), float(gaps[1]), float((error / size).sqrt())  # type: ignore[union-attr, operator]
 
 
-def test_the_loss_moves(eager: Trajectory) -> None:
-    mean = eager.losses.mean(1)
+def test_the_loss_moves(eager: Callable[[str], Trajectory]) -> None:
+    mean = eager("lozo").losses.mean(1)
     assert mean[-10:].mean() < 0.9 * mean[:10].mean()
 
 
@@ -109,30 +112,46 @@ def close_to(found: Trajectory, truth: Trajectory, start: dict[str, torch.Tensor
     return losses <= 2e-5 and gradients <= 2e-2 and change <= 1e-3
 
 
-def test_official_follows_eager(train: Callable[[str], Trajectory], eager: Trajectory, start: dict[str, torch.Tensor]) -> None:
-    found = train("official")
-    assert close_to(found, eager, start), differences(found, eager, start)
+WORKLOADS = pytest.mark.parametrize("workload", ["lozo", "mezo", "factorized"])
 
 
+@WORKLOADS
+def test_official_follows_eager(
+    workload: str, train: Callable[..., Trajectory], eager: Callable[[str], Trajectory], start: dict[str, torch.Tensor]
+) -> None:
+    found, truth = train("official", workload), eager(workload)
+    assert close_to(found, truth, start), differences(found, truth, start)
+
+
+@WORKLOADS
 @pytest.mark.parametrize("loop", ["resident", "requests"])
 def test_vllm_follows_eager(
-    loop: str, vllm_by: Callable[[str], Trajectory], eager: Trajectory, start: dict[str, torch.Tensor]
+    loop: str,
+    workload: str,
+    vllm_by: Callable[..., Trajectory],
+    eager: Callable[[str], Trajectory],
+    start: dict[str, torch.Tensor],
 ) -> None:
-    found = vllm_by(loop)
-    assert close_to(found, eager, start), differences(found, eager, start)
+    found, truth = vllm_by(loop, workload), eager(workload)
+    assert close_to(found, truth, start), differences(found, truth, start)
 
 
+@pytest.mark.parametrize("executor", ["eager", "resident", "requests"])
 @pytest.mark.parametrize("broken", ["add", "fold"])
 def test_without_the_update_or_the_fold_they_part(
     broken: str,
-    train: Callable[[str], Trajectory],
-    eager: Trajectory,
+    executor: str,
+    train: Callable[..., Trajectory],
+    vllm_by: Callable[..., Trajectory],
+    eager: Callable[[str], Trajectory],
     start: dict[str, torch.Tensor],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def forget(self: AccumulatedState, *_: object) -> None:
         self.pending.clear()
 
+    truth = eager("lozo")
     monkeypatch.setattr(AccumulatedState, broken, forget)
-    losses, _, change = differences(train("eager"), eager, start)
+    found = train("eager") if executor == "eager" else vllm_by(executor)
+    losses, _, change = differences(found, truth, start)
     assert losses > 1e-3 and change > 0.1

@@ -10,42 +10,17 @@ from typing import Any
 
 import pytest
 import torch
+from served import Served
 
-from bench.config import RunSpec
 from bench.executors.vllm.executor import VllmExecutor
 from bench.harness import gate
-from workloads.durable import Snapshot
 from workloads.make import make_workload
-from workloads.models import ModelSource
 from workloads.reference import reference_losses
 from workloads.rounding import add_
 from workloads.tasks import TaskData
-from workloads.weights import layout
 
 STEPS, QUERIES = 10, 3
 Make = Callable[..., Any]
-
-
-class Served:
-    """An engine, and the weights it was loaded with. whole: a spec whose scope is every parameter."""
-
-    def __init__(self, source: ModelSource, spec: RunSpec, whole: RunSpec, task: TaskData) -> None:
-        self.source, self.whole, self.executor = source, whole, VllmExecutor()
-        self.executor.load(spec, source, task)
-        self._set_up(whole)
-        self.start: Snapshot = self.executor.snapshot()
-
-    def by(self, spec: RunSpec) -> VllmExecutor:
-        """The executor as if it had been loaded with another workload or scope."""
-        self._set_up(self.whole)
-        self.executor.restore(self.start)
-        self._set_up(spec)
-        return self.executor
-
-    def _set_up(self, spec: RunSpec) -> None:
-        adapters = [request.lora_int_id for request in self.executor._requests] if spec.lora != "dense" else []
-        self.executor.spec = spec
-        self.executor._rpc("zo_setup", spec, layout(self.source, "full"), layout(self.source, spec.scope), adapters)
 
 
 @pytest.fixture(scope="module")
