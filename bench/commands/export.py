@@ -17,8 +17,9 @@ from bench.api import Durable, UsageError, Workload
 from bench.commands.resume import check_version
 from bench.config import RunSpec
 from bench.defaults import pick_device
+from bench.harness.entries import History
 from bench.harness.inputs import Inputs, prepare
-from bench.harness.journal import History, find_journals, read_journal
+from bench.harness.journal import find_journals, read_journal
 from bench.harness.keeping import Keeper
 from bench.registry import EXECUTORS, resolve
 

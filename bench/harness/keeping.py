@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.api import Durable, UsageError, Workload
+from bench.harness.entries import ChecksumEntry, History, SnapshotEntry
 from bench.harness.events import Emit
-from bench.harness.journal import ChecksumEntry, History, SnapshotEntry
 from bench.harness.snapshots import KEPT, Snapshots
 from bench.result import Evaluation
 

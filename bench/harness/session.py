@@ -23,10 +23,11 @@ from typing import Any
 from bench.api import Batch, Durable, UsageError, Workload
 from bench.config import RunSpec
 from bench.harness import gate
+from bench.harness.entries import History
 from bench.harness.environment import gpu_clocks
 from bench.harness.events import Emit, plain
 from bench.harness.inputs import Inputs, prepare
-from bench.harness.journal import History, read_journal
+from bench.harness.journal import read_journal
 from bench.harness.keeping import Keeper
 from bench.harness.steps import Diverged, Step, core_step, run_steps
 from bench.registry import EXECUTORS, resolve

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.api import UsageError
-from bench.harness.journal import SUFFIX, SnapshotEntry
+from bench.harness.entries import SnapshotEntry
+from bench.harness.journal import SUFFIX
 
 if TYPE_CHECKING:
     from workloads.durable import Snapshot

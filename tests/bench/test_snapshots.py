@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bench.api import UsageError
-from bench.harness.journal import SnapshotEntry
+from bench.harness.entries import SnapshotEntry
 from bench.harness.snapshots import Snapshots
 from workloads.checksum import checksum
 from workloads.durable import Snapshot
