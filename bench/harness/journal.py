@@ -20,6 +20,7 @@ from bench.api import UsageError
 from bench.config import RunOptions
 from bench.harness.entries import Header, History, read_header, reason, take
 from bench.harness.events import Event, plain
+from bench.harness.store import sync_folder
 from bench.result import Result
 
 SUFFIX = ".journal.jsonl"
@@ -99,6 +100,8 @@ class JournalWriter:
         except BlockingIOError:
             self.close()
             raise UsageError(f"{path}: the run is still going on in another process; wait for it or end it") from None
+        if new:
+            sync_folder(path.parent)
 
     def read(self) -> Journal:
         """What an existing file holds; what is torn at its end goes, and the next line will follow the last whole one."""

@@ -54,15 +54,21 @@ class Keeper:
             self.emit({"event": "checksum", **asdict(entry)})
 
     def snapshot(self, step: int, kind: str) -> None:
-        """Save the state, unless it is there, and let go of the files that are no longer needed."""
+        """Save the state, unless it is there. Room for it is made first: one file of a 13B model takes 25 GB."""
         snapshots = self.history.snapshots
         if self.journal is None or any((entry.step, entry.kind) == (step, kind) for entry in snapshots):
             return
         files = Snapshots(self.journal, self.session)
+        files.prune(self._needed(files, KEPT - 1))
         entry = files.write(self.executor.snapshot(), step, self.executor.checksum(), kind)
         snapshots.append(entry)
         self.emit({"event": "snapshot", **asdict(entry)})
-        files.prune({entry.file for entry in [*self._kept("checkpoint")[:KEPT], *self._kept("best")[:1]]})
+        files.prune(self._needed(files, KEPT))
+
+    def finish(self) -> None:
+        """A session that came to its end needs no snapshots; the first one's shorten an export."""
+        if self.journal is not None and self.session > 0:
+            Snapshots(self.journal, self.session).prune(())
 
     def evaluation(self, evaluation: Evaluation) -> None:
         self.history.evaluations.append(evaluation)
@@ -80,28 +86,35 @@ class Keeper:
     def restore_best(self) -> bool:
         """Bring the best state back; False, with a warning, when its snapshot is damaged."""
         entry = next((entry for entry in self._kept("best") if entry.step == self.best), None)
-        return entry is not None and self._restored(entry)
+        return entry is not None and self._restored(entry, "the best state is not evaluated")
 
     def _kept(self, kind: str) -> list[SnapshotEntry]:
         """Newest first."""
         return [entry for entry in reversed(self.history.snapshots) if entry.kind == kind]
+
+    def _needed(self, files: Snapshots, checkpoints: int) -> set[str]:
+        """Names of the files to keep: the newest checkpoints that are still there, and the newest best state."""
+        there = [entry.file for entry in self._kept("checkpoint") if (files.folder / entry.file).exists()]
+        return {*there[:checkpoints], *(entry.file for entry in self._kept("best")[:1])}
 
     def _restore_newest(self, end: int) -> int | None:
         """The step of the newest snapshot not after `end` that is whole, restored; None when there is none."""
         if self.journal is None:
             return None
         folder = Snapshots(self.journal, self.session).folder
-        for entry in sorted(self.history.snapshots, key=lambda entry: entry.step, reverse=True):
+        latest = {entry.file: entry for entry in self.history.snapshots}  # one that was damaged may have been written again
+        for entry in sorted(latest.values(), key=lambda entry: entry.step, reverse=True):
             if entry.step <= end and (folder / entry.file).exists() and self._restored(entry):
                 return entry.step
         return None
 
-    def _restored(self, entry: SnapshotEntry) -> bool:
+    def _restored(self, entry: SnapshotEntry, otherwise: str = "an earlier state is used") -> bool:
         assert self.journal is not None
         try:
             self.executor.restore(Snapshots(self.journal, self.session).read(entry))
         except UsageError as error:
-            self.emit({"event": "warning", "text": f"{error}; an earlier state is used"})
+            self.history.snapshots.remove(entry)  # or a damaged file would be kept in place of a good one
+            self.emit({"event": "warning", "text": f"{error}; {otherwise}"})
             return False
         self._compare(entry.step, entry.checksum)
         return True

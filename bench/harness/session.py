@@ -93,6 +93,8 @@ def run_session(job: Job, emit: Emit) -> None:
             emit({"event": "warning", "text": text})
         emit({"event": "details", **threads, **details})
         emit({"event": "done"})
+        if check.passed:
+            keeper.finish()
     finally:
         executor.close()
 

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 from bench.api import UsageError
 from bench.harness.entries import SnapshotEntry
 from bench.harness.journal import SUFFIX
+from bench.harness.store import sync_folder
 
 if TYPE_CHECKING:
     from workloads.durable import Snapshot
 
 KEPT = 2
-"""Checkpoints kept of a session: should the newest be damaged, the one before is there."""
+"""Checkpoints kept of a session: should the newest be damaged, the one before is there. One less while another is written."""
 FACTS = "zo_facts"
 
 
@@ -44,6 +45,7 @@ class Snapshots:
                 os.fsync(file.fileno())
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             os.replace(temporary, path)
+            sync_folder(self.folder)
         except Exception as error:  # safetensors has its own kinds for a full disk
             temporary.unlink(missing_ok=True)
             raise OSError(f"{path}: cannot be written ({error}); earlier snapshots are intact, free space and resume") from error

@@ -59,7 +59,7 @@ def test_float32_losses_survive_exactly(tmp_path):
 def test_cut_anywhere_it_reads_as_its_whole_lines(journal):
     content = journal.read_bytes()
     header = content.index(b"\n") + 1
-    for length in range(len(content)):
+    for length in [*range(0, header, 50), *range(header - 1, len(content))]:
         journal.write_bytes(content[:length])
         if length < header:
             with pytest.raises(UsageError, match="no whole line"):

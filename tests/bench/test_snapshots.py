@@ -8,13 +8,17 @@ import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from bench.api import UsageError
-from bench.harness.entries import SnapshotEntry
-from bench.harness.snapshots import Snapshots
+from bench.executors.fake import FakeExecutor
+from bench.harness.entries import History, SnapshotEntry, StepEntry
+from bench.harness.journal import read_journal
+from bench.harness.keeping import Keeper
+from bench.harness.snapshots import KEPT, Snapshots
 from workloads.checksum import checksum
 from workloads.durable import Snapshot
 
@@ -83,6 +87,60 @@ def test_only_files_of_the_session_are_pruned(files):
     other = Snapshots(files.folder.with_name("20260101T000000Z_x_ab12.journal.jsonl"), 1).write(SAVED, 4, "", "best")
     files.prune({kept.file})
     assert sorted(path.name for path in files.folder.iterdir()) == sorted([kept.file, other.file])
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Keeper:
+    """Of a session of 20 steps whose state is empty."""
+    steps = [StepEntry(i, 0.1, [0.7, 0.6], [50.0], False, 0, [0, 0], 1e-6) for i in range(20)]
+    workload: Any = None  # the fake executor replays by noting it
+    return Keeper(FakeExecutor(), workload, History(steps=steps), [].append, tmp_path / "x_ab12.journal.jsonl", 0)
+
+
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
+    """Steps of the snapshots that lie in the folder while each one is written."""
+    found, write = [], Snapshots.write
+
+    def watched(self: Snapshots, *arguments: Any) -> SnapshotEntry:
+        found.append(steps_of(self.folder))
+        return write(self, *arguments)
+
+    monkeypatch.setattr(Snapshots, "write", watched)
+    return found
+
+
+def steps_of(folder: Path) -> set[int]:
+    return {int(path.name.split("step")[1].split("_")[0]) for path in folder.glob("*")}
+
+
+def test_room_is_made_before_a_snapshot_is_written(keeper, beside, tmp_path):
+    for step, kind in [(4, "checkpoint"), (6, "best"), (8, "checkpoint"), (12, "checkpoint"), (16, "checkpoint"), (18, "best")]:
+        keeper.snapshot(step, kind)
+    assert beside == [set(), {4}, {4, 6}, {6, 8}, {6, 12}, {6, 16}]
+    assert steps_of(tmp_path / "x_ab12.snapshots") == {16, 18} and KEPT == 2
+
+
+def test_a_damaged_snapshot_is_not_kept_in_place_of_a_good_one(keeper, beside, tmp_path):
+    for step in (8, 16):
+        keeper.snapshot(step, "checkpoint")
+    newest = tmp_path / "x_ab12.snapshots" / keeper.history.snapshots[-1].file
+    newest.write_bytes(newest.read_bytes()[:-1])
+    keeper.rebuild()
+    assert keeper.executor.calls.count("replay") == 20 - 8  # from the good one on
+    keeper.snapshot(16, "checkpoint")
+    assert beside == [set(), {8}, {8}]
+    keeper.rebuild()
+    assert keeper.executor.calls.count("replay") == 20 - 8 + 20 - 16
+
+
+def test_snapshots_end_with_their_session_but_for_the_first_that_export_reads(fake, tmp_path):
+    outcome = fake("--sessions", "2", "--checkpoint-every", "2")
+    assert outcome.code == 0
+    found = sorted(path.name for path in tmp_path.rglob("*.safetensors"))
+    assert found == ["session0_step2_checkpoint.safetensors", "session0_step4_checkpoint.safetensors"]
+    (journal,) = tmp_path.rglob("*.journal.jsonl")
+    assert [entry.step for entry in read_journal(journal).sessions[1].snapshots] == [2, 4]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64])
