@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
-from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
 
 from bench.api import UsageError
+from bench.cli_options import FEATURES, MEASURE, METHOD, WHAT, ExportFormat, Format, Results, State, choice, described
 from bench.config import CHOICES, option
 from bench.registry import EXECUTORS, RECORDERS, TASKS, WORKLOADS
 
@@ -25,72 +25,48 @@ app = typer.Typer(
 )
 
 
-class Format(StrEnum):
-    table = "table"
-    markdown = "markdown"
-    json = "json"
-
-
-class ExportFormat(StrEnum):
-    peft = "peft"
-    merged = "merged"
-
-
-class State(StrEnum):
-    best = "best"
-    last = "last"
-
-
-def _option(text: str, default: str, *, panel: str | None = None, metavar: str | None = None) -> Any:
-    return typer.Option(help=text, show_default=default, rich_help_panel=panel, metavar=metavar)
-
-
-def _choice(field: str, text: str, default: str, panel: str) -> Any:
-    return _option(text, default, panel=panel, metavar="|".join(CHOICES[field]))
-
-
-WHAT, FEATURES, METHOD, MEASURE = "What is run", "Features", "Method", "Measurement"
-Results = Annotated[str, _option("Folder of the result files; they go into its local/.", "results", metavar="DIR")]
-
-
 @app.command()
 def run(
     context: typer.Context,
-    workload: Annotated[str, _option("ZO algorithm.", "lozo", panel=WHAT, metavar="|".join(WORKLOADS))] = "lozo",
+    workload: Annotated[str, described("ZO algorithm.", "lozo", panel=WHAT, metavar="|".join(WORKLOADS))] = "lozo",
     executor: Annotated[
         list[str] | None,
-        _option(
+        described(
             "What runs the steps; may be repeated, then sessions alternate.", "vllm", panel=WHAT, metavar="|".join(EXECUTORS)
         ),
     ] = None,
-    model: Annotated[str, _option("Name in `list`, hub id or local path of a causal LM.", "opt-tiny", panel=WHAT)] = "opt-tiny",
+    model: Annotated[str, described("Name in `list`, hub id or local path of a causal LM.", "opt-tiny", panel=WHAT)] = "opt-tiny",
     weights: Annotated[
-        str | None, _choice("weights", "pretrained: hub or path; random: seeded, same shapes.", "auto: pretrained", WHAT)
+        str | None, choice("weights", "pretrained: hub or path; random: seeded, same shapes.", "auto: pretrained", WHAT)
     ] = None,
-    task: Annotated[str | None, _option("Task that gives the examples.", "sst2", panel=WHAT, metavar="|".join(TASKS))] = None,
+    task: Annotated[str | None, described("Task that gives the examples.", "sst2", panel=WHAT, metavar="|".join(TASKS))] = None,
     data: Annotated[
-        str | None, _option("Data file: parquet, jsonl, tsv or csv.", "the task's own", panel=WHAT, metavar="PATH")
+        str | None, described("Data file: parquet, jsonl, tsv or csv.", "the task's own", panel=WHAT, metavar="PATH")
     ] = None,
-    data_seed: Annotated[int | None, _option("Seed of the train and dev subset.", "0", panel=WHAT)] = None,
+    data_seed: Annotated[int | None, described("Seed of the train and dev subset.", "0", panel=WHAT)] = None,
     scope: Annotated[
-        str | None, _choice("scope", "lora: linear layers inside the blocks; full: every parameter.", "lora", WHAT)
+        str | None, choice("scope", "lora: linear layers inside the blocks; full: every parameter.", "lora", WHAT)
     ] = None,
     dtype: Annotated[
-        str | None, _choice("dtype", "Type of weights and activations.", "float16 on a GPU, float32 on a CPU", WHAT)
+        str | None, choice("dtype", "Type of weights and activations.", "float16 on a GPU, float32 on a CPU", WHAT)
     ] = None,
-    device: Annotated[str, _option("Where to run.", "auto: a GPU if there is one", panel=WHAT, metavar="auto|cpu|cuda")] = "auto",
-    trust_remote_code: Annotated[bool, _option("Let a hub model or data set run its own Python code.", "no", panel=WHAT)] = False,
-    steps: Annotated[int | None, _option("Timed core steps of a session.", "100; opt-tiny: its own", panel=METHOD)] = None,
-    batch_size: Annotated[int | None, _option("Examples in a minibatch.", "16", panel=METHOD)] = None,
-    learning_rate: Annotated[float | None, _option("Constant learning rate.", "1e-6; opt-tiny: its own", panel=METHOD)] = None,
-    eps: Annotated[float | None, _option("Size of the perturbation.", "1e-3", panel=METHOD)] = None,
-    rank: Annotated[int | None, _option("Rank of a direction.", "2; factorized: 128", panel=METHOD)] = None,
-    interval: Annotated[int | None, _option("Steps for which LoZO keeps V.", "50", panel=METHOD)] = None,
-    queries: Annotated[int | None, _option("Directions measured in a step.", "1", panel=METHOD)] = None,
-    seed: Annotated[int | None, _option("Seed of directions and batches.", "0", panel=METHOD)] = None,
+    device: Annotated[
+        str, described("Where to run.", "auto: a GPU if there is one", panel=WHAT, metavar="auto|cpu|cuda")
+    ] = "auto",
+    trust_remote_code: Annotated[
+        bool, described("Let a hub model or data set run its own Python code.", "no", panel=WHAT)
+    ] = False,
+    steps: Annotated[int | None, described("Timed core steps of a session.", "100; opt-tiny: its own", panel=METHOD)] = None,
+    batch_size: Annotated[int | None, described("Examples in a minibatch.", "16", panel=METHOD)] = None,
+    learning_rate: Annotated[float | None, described("Constant learning rate.", "1e-6; opt-tiny: its own", panel=METHOD)] = None,
+    eps: Annotated[float | None, described("Size of the perturbation.", "1e-3", panel=METHOD)] = None,
+    rank: Annotated[int | None, described("Rank of a direction.", "2; factorized: 128", panel=METHOD)] = None,
+    interval: Annotated[int | None, described("Steps for which LoZO keeps V.", "50", panel=METHOD)] = None,
+    queries: Annotated[int | None, described("Directions measured in a step.", "1", panel=METHOD)] = None,
+    seed: Annotated[int | None, described("Seed of directions and batches.", "0", panel=METHOD)] = None,
     directions: Annotated[
         str | None,
-        _choice(
+        choice(
             "directions",
             "shared: the same Z for every executor; upstream: upstream's stream.",
             "shared; official: upstream",
@@ -98,45 +74,46 @@ def run(
         ),
     ] = None,
     upstream: Annotated[
-        str | None, _option("Checkout of upstream's code, for the official executor.", "none", panel=METHOD, metavar="PATH")
+        str | None, described("Checkout of upstream's code, for the official executor.", "none", panel=METHOD, metavar="PATH")
     ] = None,
     batching: Annotated[
-        str | None, _choice("batching", "One forward per probe, or all probes in one.", "paired; official: sequential", FEATURES)
+        str | None, choice("batching", "One forward per probe, or all probes in one.", "paired; official: sequential", FEATURES)
     ] = None,
     kv: Annotated[
-        str | None, _choice("kv", "One row per answer option, or each prompt once.", "shared; official: recompute", FEATURES)
+        str | None, choice("kv", "One row per answer option, or each prompt once.", "shared; official: recompute", FEATURES)
     ] = None,
     lora: Annotated[
         str | None,
-        _choice("lora", "How a probe reaches the weights.", "fused; official and mezo: dense", FEATURES),
+        choice("lora", "How a probe reaches the weights.", "fused; official and mezo: dense", FEATURES),
     ] = None,
     loop: Annotated[
         str | None,
-        _choice("loop", "Through the engine's API, or inside its worker.", "resident on vllm, else requests", FEATURES),
+        choice("loop", "Through the engine's API, or inside its worker.", "resident on vllm, else requests", FEATURES),
     ] = None,
-    sessions: Annotated[int | None, _option("Fresh processes for each executor.", "3; opt-tiny: 1", panel=MEASURE)] = None,
-    warmup: Annotated[int | None, _option("Steps before the timed ones.", "10", panel=MEASURE)] = None,
-    timeout: Annotated[float, _option("Seconds after which a session is ended.", "3600", panel=MEASURE)] = 3600.0,
+    sessions: Annotated[int | None, described("Fresh processes for each executor.", "3; opt-tiny: 1", panel=MEASURE)] = None,
+    warmup: Annotated[int | None, described("Steps before the timed ones.", "10", panel=MEASURE)] = None,
+    timeout: Annotated[float, described("Seconds after which a session is ended.", "3600", panel=MEASURE)] = 3600.0,
     profile: Annotated[
         bool, typer.Option("--profile/--no-profile", help="A separate profiled pass after the timing.", rich_help_panel=MEASURE)
     ] = True,
     record: Annotated[
         list[str] | None,
-        _option("Recorder of the profiled pass; may be repeated.", "all", panel=MEASURE, metavar="|".join(RECORDERS)),
+        described("Recorder of the profiled pass; may be repeated.", "all", panel=MEASURE, metavar="|".join(RECORDERS)),
     ] = None,
-    trace: Annotated[bool, _option("Keep a trace of the profiled pass for Perfetto.", "no", panel=MEASURE)] = False,
+    trace: Annotated[bool, described("Keep a trace of the profiled pass for Perfetto.", "no", panel=MEASURE)] = False,
     eval_every: Annotated[
         int | None,
-        _option(
+        described(
             "Evaluate before, after and each N steps; 0: never.", "0; opt-tiny: before and after", panel=MEASURE, metavar="N"
         ),
     ] = None,
     checkpoint_every: Annotated[
-        int | None, _option("Save the state each N steps, so that resuming is quick; 0: never.", "0", panel=MEASURE, metavar="N")
+        int | None,
+        described("Save the state each N steps, so that resuming is quick; 0: never.", "0", panel=MEASURE, metavar="N"),
     ] = None,
     resume: Annotated[
         str | None,
-        _option("Go on with an interrupted run: its id, journal or result file.", "none", panel=MEASURE, metavar="RUN"),
+        described("Go on with an interrupted run: its id, journal or result file.", "none", panel=MEASURE, metavar="RUN"),
     ] = None,
     results: Results = "results",
 ) -> None:
@@ -180,10 +157,10 @@ def _typed(context: typer.Context) -> set[str]:
 def compare(
     paths: Annotated[list[str] | None, typer.Argument(help="Result files or folders of them.", show_default="results")] = None,
     reference: Annotated[
-        str | None, _option("Executor the ratios are against.", "official, or the slowest", metavar="|".join(EXECUTORS))
+        str | None, described("Executor the ratios are against.", "official, or the slowest", metavar="|".join(EXECUTORS))
     ] = None,
-    format: Annotated[Format, _option("How to print; markdown and json go to stdout.", "table")] = Format.table,
-    fail_below: Annotated[float | None, _option("Exit with 1 if a ratio is below this.", "never", metavar="RATIO")] = None,
+    format: Annotated[Format, described("How to print; markdown and json go to stdout.", "table")] = Format.table,
+    fail_below: Annotated[float | None, described("Exit with 1 if a ratio is below this.", "never", metavar="RATIO")] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Every run instead of the newest of each point.", show_default="no")
     ] = False,
@@ -198,9 +175,9 @@ def compare(
 def export(
     run: Annotated[str, typer.Argument(help="Id, journal or result file of a run.", metavar="RUN")],
     output: Annotated[str, typer.Option(help="New folder for the files.", metavar="DIR")],
-    format: Annotated[ExportFormat, _option("peft: a LoRA adapter; merged: the whole model.", "peft")] = ExportFormat.peft,
-    rank: Annotated[int | None, _option("Rank of the adapter, reached by SVD.", "the sum over V's epochs")] = None,
-    state: Annotated[State | None, _option("best: by dev loss; last.", "best if --eval-every kept one, else last")] = None,
+    format: Annotated[ExportFormat, described("peft: a LoRA adapter; merged: the whole model.", "peft")] = ExportFormat.peft,
+    rank: Annotated[int | None, described("Rank of the adapter, reached by SVD.", "the sum over V's epochs")] = None,
+    state: Annotated[State | None, described("best: by dev loss; last.", "best if --eval-every kept one, else last")] = None,
     results: Results = "results",
 ) -> None:
     """The state a run has trained as a PEFT adapter or merged Hugging Face weights, redone from its journal."""
@@ -212,7 +189,7 @@ def export(
 
 @app.command("list")
 def list_command(
-    verbose: Annotated[bool, _option("Also the lengths of the tasks' examples.", "no")] = False,
+    verbose: Annotated[bool, described("Also the lengths of the tasks' examples.", "no")] = False,
 ) -> None:
     """Workloads, executors and what each cell supports, models, tasks and recorders."""
     from bench.commands.list import list_all
@@ -229,27 +206,27 @@ def doctor(results: Results = "results") -> None:
 
 
 @app.callback()
-def common(debug: Annotated[bool, _option("Show the traceback of an unexpected error.", "no")] = False) -> None:
+def common(debug: Annotated[bool, described("Show the traceback of an unexpected error.", "no")] = False) -> None:
     """Benchmark and profile zeroth-order fine-tuning as an inference workload."""
 
 
 @app.command()
 def ablate(
-    executor: Annotated[str, _option("Whose features are switched.", "vllm", metavar="eager|vllm")] = "vllm",
-    workload: Annotated[str, _option("ZO algorithm.", "lozo", metavar="lozo|factorized")] = "lozo",
-    model: Annotated[str, _option("Name in `list`, hub id or local path.", "opt-tiny")] = "opt-tiny",
+    executor: Annotated[str, described("Whose features are switched.", "vllm", metavar="eager|vllm")] = "vllm",
+    workload: Annotated[str, described("ZO algorithm.", "lozo", metavar="lozo|factorized")] = "lozo",
+    model: Annotated[str, described("Name in `list`, hub id or local path.", "opt-tiny")] = "opt-tiny",
     weights: Annotated[
-        str | None, _option("Where weights come from.", "auto: pretrained", metavar="|".join(CHOICES["weights"]))
+        str | None, described("Where weights come from.", "auto: pretrained", metavar="|".join(CHOICES["weights"]))
     ] = None,
-    device: Annotated[str, _option("Where to run.", "auto: a GPU if there is one", metavar="auto|cpu|cuda")] = "auto",
-    dtype: Annotated[str | None, _option("Type of weights.", "float16 on a GPU, float32 on a CPU", metavar="DTYPE")] = None,
-    batch_size: Annotated[int | None, _option("Examples in a minibatch.", "16")] = None,
-    rank: Annotated[int | None, _option("Rank of the directions.", "2, factorized 128")] = None,
-    rounds: Annotated[int, _option("Blocks of each point.", "5")] = 5,
-    steps: Annotated[int, _option("Timed steps in a block.", "5")] = 5,
-    profile: Annotated[bool, _option("Profile each point after the blocks.", "yes")] = True,
-    quick: Annotated[bool, _option("3 blocks of 2 steps, no profiles: to see that it runs.", "no")] = False,
-    timeout: Annotated[float, _option("Seconds for the whole run.", "3600")] = 3600.0,
+    device: Annotated[str, described("Where to run.", "auto: a GPU if there is one", metavar="auto|cpu|cuda")] = "auto",
+    dtype: Annotated[str | None, described("Type of weights.", "float16 on a GPU, float32 on a CPU", metavar="DTYPE")] = None,
+    batch_size: Annotated[int | None, described("Examples in a minibatch.", "16")] = None,
+    rank: Annotated[int | None, described("Rank of the directions.", "2, factorized 128")] = None,
+    rounds: Annotated[int, described("Blocks of each point.", "5")] = 5,
+    steps: Annotated[int, described("Timed steps in a block.", "5")] = 5,
+    profile: Annotated[bool, described("Profile each point after the blocks.", "yes")] = True,
+    quick: Annotated[bool, described("3 blocks of 2 steps, no profiles: to see that it runs.", "no")] = False,
+    timeout: Annotated[float, described("Seconds for the whole run.", "3600")] = 3600.0,
     results: Results = "results",
 ) -> None:
     """The factorial over batching, KV handling and LoRA form in one loaded process, then what each of them contributes."""
@@ -265,12 +242,12 @@ def ablate(
 def reproduce(
     name: Annotated[str, typer.Argument(help="core-step, end-to-end, factorized or all.", metavar="NAME")] = "all",
     models: Annotated[
-        list[str] | None, _option("A model; may be repeated.", "1.3b to 13b on a GPU, 125m on a CPU", metavar="MODEL")
+        list[str] | None, described("A model; may be repeated.", "1.3b to 13b on a GPU, 125m on a CPU", metavar="MODEL")
     ] = None,
-    steps: Annotated[int | None, _option("Steps of a run (of a block for core-step).", "10; end-to-end 20000")] = None,
-    budget: Annotated[float, _option("Minutes this call may take; the same call again goes on.", "60")] = 60.0,
-    weights: Annotated[str, _choice("weights", "Where weights come from.", "random", MEASURE)] = "random",
-    device: Annotated[str, _option("Where to run.", "auto: a GPU if there is one", metavar="auto|cpu|cuda")] = "auto",
+    steps: Annotated[int | None, described("Steps of a run (of a block for core-step).", "10; end-to-end 20000")] = None,
+    budget: Annotated[float, described("Minutes this call may take; the same call again goes on.", "60")] = 60.0,
+    weights: Annotated[str, choice("weights", "Where weights come from.", "random", MEASURE)] = "random",
+    device: Annotated[str, described("Where to run.", "auto: a GPU if there is one", metavar="auto|cpu|cuda")] = "auto",
     results: Results = "results",
 ) -> None:
     """What the paper's tables need, at the sizes that fit here, within a budget; our figures beside the paper's."""

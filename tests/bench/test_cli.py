@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -20,16 +20,30 @@ def test_help_and_list_import_nothing_heavy(arguments):
     assert not set(done.stdout.splitlines()[-1].split()) & set(HEAVY)
 
 
+LIBRARIES = "import pydantic, rich.console, rich.table, typer; pydantic.TypeAdapter(int)"
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["list"]])
 def test_answers_in_half_a_second(arguments):
-    """The best of five tries: a busy machine may slow any one of them."""
-    times = []
-    for _ in range(5):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "bench", *arguments], capture_output=True, check=True)
-        times.append(time.perf_counter() - started)
-    print(f"{' '.join(arguments)}: {min(times) * 1e3:.0f} ms")
-    assert min(times) < 0.5
+    """Processor time, best of three. On a crowded machine even that triples: then twice what the libraries alone take counts."""
+    found = min(processor_seconds("-m", "bench", *arguments) for _ in range(3))
+    libraries = min(processor_seconds("-c", LIBRARIES) for _ in range(3))
+    print(f"{' '.join(arguments)}: {found * 1e3:.0f} ms, the libraries alone {libraries * 1e3:.0f} ms")
+    assert found < max(0.5, 2 * libraries)
+
+
+def test_a_heavy_import_would_be_too_slow():
+    libraries = min(processor_seconds("-c", LIBRARIES) for _ in range(3))
+    assert processor_seconds("-c", f"{LIBRARIES}; import torch") > max(0.5, 2 * libraries)
+
+
+def processor_seconds(*arguments: str) -> float:
+    """Of a python process that runs to its end; waiting costs nothing."""
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_utime + usage.ru_stime
 
 
 def test_every_help_line_of_run_states_its_default():
@@ -45,9 +59,10 @@ def test_list_shows_what_each_cell_supports(bench):
     outcome = bench("list")
     assert outcome.code == 0
     vllm = outcome.json["executors"]["vllm"]
-    assert vllm["workloads"]["lozo"] == {"scope": ["lora"], "lora": ["dense", "unfused", "fused"]}
+    lozo = vllm["workloads"]["lozo"]
+    assert (lozo["scope"], lozo["lora"], lozo["max_rank"]) == (["lora"], ["dense", "unfused", "fused"], 256)
     assert vllm["workloads"]["mezo"]["lora"] == ["dense"]
-    assert outcome.json["executors"]["official"]["kv"] == ["recompute"]
+    assert outcome.json["executors"]["official"]["workloads"]["lozo"]["kv"] == ["recompute"]
     assert "opt-13b" in outcome.json["models"] and "opt-13b" in outcome.err
 
 
