@@ -74,7 +74,8 @@ def observe(
                 watching.enter_context(recorder)
             profile.run(lambda: run_step(next(numbers)), context.steps)
         overheads["trace"] = statistics.median(profile.wall_s) / context.timed_step_s
-        warnings += disagreement(profile.wall_s, [(end - start) / 1e6 for start, end in profile.timeline.steps])
+        windows = profile.timeline.windows(context.device.type == "cuda")
+        warnings += disagreement(profile.wall_s, [(end - start) / 1e6 for start, end in windows])
 
     findings: Findings = {}
     for recorder in recorders:
@@ -88,7 +89,7 @@ def observe(
 
 
 def disagreement(wall_s: Sequence[float], traced_s: Sequence[float]) -> list[str]:
-    """A warning where the trace lost steps, or the usual step is not as long in it as by the wall clock.
+    """A warning where the trace lost steps, or the usual step is not as long in it as by the clock (wall, or CUDA events).
 
     Setting a step's marker takes some microseconds itself, and one step may be interrupted between marker and clock.
     """

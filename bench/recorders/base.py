@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from bench.harness.context import ProfileContext
     from bench.recorders.buckets import Phases
     from bench.recorders.profile import Profile
+    from bench.recorders.timeline import Timeline
 
 
 class BaseRecorder:
@@ -59,6 +60,16 @@ class TraceRecorder(BaseRecorder):
             if ProfilerActivity.CUDA not in supported_activities():
                 return "this build of torch has no CUPTI: install a CUDA build of torch to see GPU kernels"
         return None
+
+    @property
+    def timeline(self) -> Timeline:
+        """Raises RuntimeError where the profiler saw no step, or no work of a GPU that did some: counts would be made up."""
+        timeline = self.profile.timeline
+        if not timeline.steps:
+            raise RuntimeError("the trace holds no step")
+        if self.on_gpu and not timeline.device:
+            raise RuntimeError("the trace holds no GPU work: another profiler may hold CUPTI (see doctor)")
+        return timeline
 
     @cached_property
     def phases(self) -> Phases:

@@ -48,14 +48,18 @@ class Rule:
 
 
 RULES = (
+    Rule("weight_rewrite", r"^_fold$"),
+    Rule("norm_activation", r"^triton_(poi|red|per|for)_"),  # what inductor fused; its names list every operator inside
     Rule("communication", r"nccl|all_?reduce|all_?gather|reduce_?scatter|gloo|c10d::|cross_device_reduce"),
-    Rule("kv_write", r"reshape_and_cache|reshape_cache|concat_and_cache|kv_cache_(update|write)"),
+    Rule("kv_write", r"reshape_and_cache|reshape_cache|concat_and_cache|kv_cache_(update|write)|slot_mapping_kernel|zero_kv_"),
     Rule("lora_shrink_expand", r"lora_(shrink|expand|a|b)|_lora_|bgmv|sgmv|punica"),
     Rule("head_logits", r"log_?softmax|logsumexp|nll_loss|cross_entropy|logits|logprobs"),
-    Rule("sampling", r"multinomial|top_?k|top_?p|argmax|penalties|aten::sort|aten::exponential_"),
+    Rule("sampling", r"multinomial|top_?k|top_?p|argmax|penalties|aten::exponential_"),
     Rule(
         "attention", r"attention|attn|flash_?fwd|flash::|fmha|aten::_?(safe_)?softmax|softmax_?(warp_)?forward|aten::(baddb|b)mm"
     ),
+    Rule("attention", r"sdpa|batch(prefill|decode)with|get_scheduler_metadata|prepare_varlen|reduce_segments"),
+    Rule("lora_shrink_expand", r"aten::(sort|_?unique\d?)$"),  # vLLM orders tokens by adapter; greedy sampling sorts nothing
     Rule(
         "direction_generation",
         r"aten::(randn?|normal|uniform|bernoulli|randint)(_like)?_?$|distribution_(elementwise|nullary)|philox",
@@ -63,10 +67,7 @@ RULES = (
     Rule("gemm", r"aten::_?(mm|addmm|mv|addmv|dot|mkldnn_linear)(_activation)?_?$|gem[mv]|cutlass|cublas|nvjet|xmma|wgmma"),
     Rule("gemm", r"splitk_?reduce|triton_tem_|onednn_(scaled_)?mm|rowwise_mm"),
     Rule("gemm", r"aten::(linear|matmul|einsum|inner|tensordot)$", work=False),
-    Rule(
-        "norm_activation",
-        r"(layer|rms|group|batch|qk)_?norm|rotary|relu|gelu|silu|swish|sigmoid|tanh|_and_mul|triton_(poi|red|per)_",
-    ),
+    Rule("norm_activation", r"(layer|rms|group|batch|qk)_?norm|rotary|relu|gelu|silu|swish|sigmoid|tanh|_and_mul"),
     Rule("memcpy", r"aten::(_to_copy|copy_|clone|cat|stack|index|gather|scatter|take|embedding|roll|flip|repeat)|memcpy|memset"),
     Rule("memcpy", r"direct_copy|index_?select|index_elementwise|gather_kernel|catarray|embedding"),
     Rule(
@@ -76,12 +77,14 @@ RULES = (
         r"isnan|floor|floor_divide|ceil|round|remainder|fill|zero|tril|triu|arange|native_dropout|dropout|addcmul|addcdiv|lerp|sin|"
         r"cos|nonzero|equal|cumsum|masked_\w+|logical_\w+|bitwise_\w+|linalg_\w+|__\w+__)_?$",
     ),
-    Rule("norm_activation", r"elementwise_kernel|reduce_kernel|devicescan|vectorized_|fillfunctor"),
+    Rule("norm_activation", r"elementwise_kernel|reduce_kernel|vectorized_|fillfunctor|multi_tensor"),
+    Rule("norm_activation", r"cub::.*device|device(scan|reduce|select|radixsort|segmented|histogram)|thrust::"),
     Rule(
         "norm_activation",
         r"aten::_?(empty|zeros|ones|full|new_|scalar_tensor|resize|set_|detach|alias|lift|to$|type_as|contiguous|view|unsafe_view|"
         r"reshape|flatten|unflatten|t$|transpose|permute|numpy_t|movedim|expand|broadcast_t|squeeze|unsqueeze|select$|slice|narrow|"
-        r"split|chunk|unbind|diagonal|as_strided|resolve_|item|local_scalar_dense|is_nonzero|unfold|swapaxes|concat|pad|constant_pad)",
+        r"split|chunk|unbind|diagonal|as_strided|resolve_|item|local_scalar_dense|is_nonzero|unfold|swapaxes|concat|pad|constant_pad|"
+        r"foreach_|assert_)",
         work=False,
     ),
 )

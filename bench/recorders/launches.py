@@ -1,5 +1,7 @@
 """How much is launched in a core step: what a small model pays for on a GPU, and the calls a CPU run is made of.
 
+GPU work counts for the step that launched it.
+
 Findings, counts per step (means over the profiled steps, whole numbers where every step does the same):
     steps                 how many steps were profiled
     kernels               kernels executed on the GPU, those of graphs included; null on a CPU
@@ -33,7 +35,7 @@ class Launches(TraceRecorder):
     version: ClassVar[int] = 1
 
     def collect(self) -> dict[str, Any]:
-        timeline = self.profile.timeline
+        timeline = self.timeline
         steps = len(timeline.steps)
         operators = [a for a in timeline.operators if counted(a)]
         kernels = [a for a in timeline.device if a.kind == "kernel"]

@@ -4,9 +4,11 @@ Findings, bytes:
     parts               weights, kv_pool, adapter_slots, accumulated_state (from the tensors), activations_and_temporaries
                         (on a GPU the peak minus these and minus other executors' tensors; on a CPU the most held at once by
                         tensors made within a step)
-    allocated_peak      sum of the parts: the allocator's peak
-    reserved_peak       what the GPU allocator held from the driver at most; null on a CPU
-    nvml_process        this process as the driver counts it, context and graph pools included; null on a CPU or where hidden
+    allocated_peak      sum of the parts: on a GPU the allocator's peak minus other executors' tensors
+    beside              tensors of other executors loaded in the same process, which the two figures below include
+    reserved_peak       what the GPU allocator held from the driver at most, free blocks included; null on a CPU
+    nvml_process        this process as the driver counts it, CUDA context included, read before the profiler starts; null on a
+                        CPU or where hidden
     host_rss_peak       most resident host memory since the process began, loading included, read before the profiler starts
 """
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 import resource
 import sys
 from bisect import bisect_right
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import torch
@@ -30,7 +33,7 @@ class Memory(TraceRecorder):
     """Peak memory by part (see the module for the shape)."""
 
     name: ClassVar[str] = "memory"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 1: without beside
 
     @classmethod
     def available(cls, device: str) -> str | None:
@@ -52,10 +55,12 @@ class Memory(TraceRecorder):
     def collect(self) -> dict[str, Any]:
         known = self.context.executor.memory_parts()
         allocated, reserved = self._peaks
-        rest = temporaries(self.profile.timeline) if allocated is None else allocated - sum(known.values())
+        beside = self.context.beside_bytes
+        rest = temporaries(self.timeline) if allocated is None else unexplained(allocated, known, beside)
         return {
             "parts": {**known, "activations_and_temporaries": rest},
             "allocated_peak": sum(known.values()) + rest,
+            "beside": beside,
             "reserved_peak": reserved,
             "nvml_process": self._nvml,
             "host_rss_peak": self._rss,
@@ -63,7 +68,17 @@ class Memory(TraceRecorder):
 
     def _gpu_peaks(self) -> tuple[int, int]:
         device = self.context.device
-        return torch.cuda.max_memory_allocated(device) - self.context.beside_bytes, torch.cuda.max_memory_reserved(device)
+        return torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
+
+
+def unexplained(peak: int, known: Mapping[str, int], beside: int) -> int:
+    """What the allocator held at its peak besides the known tensors and other executors'. RuntimeError if they exceed it."""
+    rest = peak - beside - sum(known.values())
+    if rest < 0:
+        raise RuntimeError(
+            f"the known tensors are {-rest} bytes more than the {peak} the allocator ever held: some lie elsewhere"
+        )
+    return rest
 
 
 def temporaries(timeline: Timeline) -> int:

@@ -1,6 +1,7 @@
 """The one `torch.profiler` run of a profiled pass, shared by every recorder that reads the trace.
 
-With vLLM in one process (its engine core and worker beside us) this profiler sees every operator and kernel.
+With vLLM in one process (its engine core and worker beside us) this profiler sees every operator and kernel. As in the timed
+loop nothing waits between the steps, so a GPU has the next step's work in its queue while it runs this one's.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -26,9 +29,9 @@ def synchronize(device: torch.device) -> None:
 
 
 class Profile:
-    """Profiled steps of one pass: their trace, and the wall clock of each as it ran.
+    """Profiled steps of one pass: their trace, and how long each took by a clock of its own.
 
-    wall_s     seconds of each profiled step on the wall clock, warm-up apart
+    wall_s     seconds of each profiled step, warm-up apart: wall clock, on a GPU between CUDA events recorded after each step
     timeline   the trace, once `run` is over
     """
 
@@ -43,8 +46,9 @@ class Profile:
         """Run one warm-up step and `steps` steps under the profiler, then read the trace (and keep it, gzipped)."""
         activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (self.device.type == "cuda")
         with profile(activities=activities, profile_memory=self.device.type == "cpu", acc_events=True) as profiler:
-            self._step(WARMUP, run_step)
-            self.wall_s = [self._step(f"{STEP} {i}", run_step) for i in range(steps)]
+            marks = [self._step(name, run_step) for name in (WARMUP, *(f"{STEP} {i}" for i in range(steps)))]
+            synchronize(self.device)
+        self.wall_s = [self._seconds(start, end) for start, end in pairwise(marks)]
         with TemporaryDirectory() as folder:
             path = Path(folder) / "trace.json"
             profiler.export_chrome_trace(str(path))
@@ -54,9 +58,15 @@ class Profile:
                 with path.open("rb") as plain, gzip.open(self.trace_path, "wb", compresslevel=5) as packed:
                     shutil.copyfileobj(plain, packed)
 
-    def _step(self, name: str, run_step: Callable[[], object]) -> float:
-        started = time.perf_counter()
+    def _step(self, name: str, run_step: Callable[[], object]) -> Any:
+        """The moment the step is over, on the device's own timeline."""
         with record_function(name):
             run_step()
-            synchronize(self.device)
-        return time.perf_counter() - started
+        if self.device.type == "cpu":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _seconds(self, start: Any, end: Any) -> float:
+        return end - start if self.device.type == "cpu" else start.elapsed_time(end) / 1e3

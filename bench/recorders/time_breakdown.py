@@ -5,8 +5,9 @@ Python and the framework between operators; on a GPU it is the GPU waiting.
 
 Findings, seconds per step (means over the profiled steps unless said):
     steps                 how many steps were profiled
-    wall_s                wall clock of each of them, profiler on
-    span_s                length of a step in the trace
+    wall_s                length of each of them, profiler on, by a clock apart from the trace: wall clock, on a GPU CUDA events
+    span_s                length of a step in the trace; on a GPU from the end of the last work launched before the step to the
+                          end of the last work the step launched, as the host may be steps ahead
     buckets               bucket -> seconds, only those that occur
     idle_s                covered by nothing
     phases                phase -> {"wall_s": between its markers on the host, "buckets": {...}}; work outside any phase is under
@@ -32,20 +33,19 @@ class TimeBreakdown(TraceRecorder):
     """Exclusive time of a step by bucket and phase (see the module for the shape)."""
 
     name: ClassVar[str] = "time_breakdown"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 1: steps began with an empty GPU
 
     def collect(self) -> dict[str, Any]:
-        timeline, phases = self.profile.timeline, self.phases
-        if not timeline.steps:
-            raise RuntimeError("the trace holds no step")
-        steps = len(timeline.steps)
+        timeline, phases = self.timeline, self.phases
         work: tuple[Activity, ...] = timeline.device if self.on_gpu else timeline.operators
+        windows = timeline.windows(self.on_gpu)
+        steps = len(windows)
         keyed = [
             (span, (activity.phase or "none", classify(activity, phases), activity.name[:NAME_LENGTH]))
             for activity in work
             for span in activity.spans
         ]
-        shares, idle = exclusive(keyed, timeline.steps)
+        shares, idle = exclusive(keyed, windows)
         buckets: dict[Bucket, float] = defaultdict(float)
         by_phase: dict[str, dict[Bucket, float]] = defaultdict(lambda: defaultdict(float))
         names: dict[Bucket, dict[str, float]] = defaultdict(lambda: defaultdict(float))
@@ -57,7 +57,7 @@ class TimeBreakdown(TraceRecorder):
         walls: dict[str, float] = defaultdict(float)
         for phase, start, end in timeline.phases:
             walls[phase] += (end - start) / 1e6 / steps
-        span_s = sum(end - start for start, end in timeline.steps) / 1e6 / steps
+        span_s = sum(end - start for start, end in windows) / 1e6 / steps
         return {
             "steps": steps,
             "wall_s": self.profile.wall_s,

@@ -2,6 +2,9 @@
 
 One reader serves both devices: operators on the CPU, kernels, copies and fills on a GPU. It needs no torch, so traces
 written by hand exercise the GPU path on a machine without one. Times inside are microseconds, as in the trace.
+
+On a GPU the host runs ahead: while it prepares one step, an earlier one may still be running. So GPU work belongs to the step
+in which the host launched it, and a step lasts there from the end of the last work launched before it to the end of its own.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ class Activity:
 
     names      names of the operators around it, outermost first, its own last
     ranges     `zo.*` ranges around it, outermost first; for GPU work, around the call that launched it
+    launched   when the host called it: the start of an operator, of GPU work that of the call that launched it
     spans      when it ran: of an operator, the parts in which no operator inside it ran; of GPU work, one interval
     parent     the operator around an operator
     leaf       no operator ran inside it
@@ -40,6 +44,7 @@ class Activity:
     ranges: tuple[str, ...]
     start: float
     end: float
+    launched: float
     spans: list[Interval] = field(default_factory=list)
     parent: Activity | None = None
     leaf: bool = True
@@ -63,20 +68,35 @@ class Activity:
 class Timeline:
     """What ran inside the steps of a profiled pass.
 
-    steps        [start, end] of every step, warm-up apart
-    phases       (phase, start, end) of every phase marker on the host
-    operators    on the CPU, in order of their start
-    device       kernels, copies and fills of a GPU, in order of their start
-    calls        names of the CUDA runtime and driver calls made by the host
-    allocated    (time, bytes) held on the CPU by tensors allocated since the profiler started
+    steps          [start, end] of every step on the host, warm-up apart
+    device_steps   the same on the GPU: each begins where the work launched before it ended; empty without GPU work
+    phases         (phase, start, end) of every phase marker on the host
+    operators      on the CPU, in order of their start
+    device         kernels, copies and fills of a GPU launched inside the steps, in order of their start
+    calls          names of the CUDA runtime and driver calls made by the host, those inside another such call left out
+    allocated      (time, bytes) held on the CPU by tensors allocated since the profiler started
     """
 
     steps: tuple[Interval, ...]
+    device_steps: tuple[Interval, ...]
     phases: tuple[tuple[str, float, float], ...]
     operators: tuple[Activity, ...]
     device: tuple[Activity, ...]
     calls: tuple[str, ...]
     allocated: tuple[tuple[float, int], ...]
+
+    def windows(self, on_gpu: bool) -> tuple[Interval, ...]:
+        """The steps on the timeline that the work ran on."""
+        return self.device_steps if on_gpu else self.steps
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call that may have launched GPU work: when it began, and what was around it."""
+
+    start: float
+    names: tuple[str, ...] = ()
+    ranges: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -91,7 +111,7 @@ class _Open:
 
 
 def read_trace(trace: dict[str, Any]) -> Timeline:
-    """Read a trace written by `torch.profiler` (`traceEvents`); only what ran inside a `zo.step` range is kept."""
+    """Read a trace written by `torch.profiler` (`traceEvents`): what the host did or launched inside the `zo.step` ranges."""
     threads: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     launched: list[dict[str, Any]] = []
     allocated = []
@@ -105,7 +125,7 @@ def read_trace(trace: dict[str, Any]) -> Timeline:
             allocated.append((event["ts"], event["args"]["Total Allocated"]))
     origin = min((event["ts"] for events in threads.values() for event in events), default=0.0)
     operators: list[Activity] = []
-    launches: dict[int | None, _Open] = {}
+    launches: dict[int | None, _Call] = {}
     ranges, calls = [], []
     for events in threads.values():
         found, called, marked = _sweep(events, origin, launches)
@@ -117,22 +137,24 @@ def read_trace(trace: dict[str, Any]) -> Timeline:
     device = [_device_activity(event, origin, launches) for event in launched]
     return Timeline(
         steps=steps,
+        device_steps=_device_steps(steps, device),
         phases=tuple((n[3:], s, e) for n, s, e in ranges if not n.startswith((STEP, WARMUP, MARK)) and inside(s)),
         operators=tuple(sorted((a for a in operators if inside(a.start)), key=lambda a: a.start)),
-        device=tuple(sorted((a for a in device if inside(a.start)), key=lambda a: a.start)),
+        device=tuple(sorted((a for a in device if inside(a.launched)), key=lambda a: a.start)),
         calls=tuple(name for name, start in calls if inside(start)),
         allocated=tuple(sorted((at - origin, size) for at, size in allocated)),
     )
 
 
 def _sweep(
-    events: list[dict[str, Any]], origin: float, launches: dict[int | None, _Open]
+    events: list[dict[str, Any]], origin: float, launches: dict[int | None, _Call]
 ) -> tuple[list[Activity], list[tuple[str, float]], list[tuple[str, float, float]]]:
     """Walk the nested events of one thread: its operators with their own time, launch calls, and ranges."""
     operators: list[Activity] = []
     calls: list[tuple[str, float]] = []
     ranges: list[tuple[str, float, float]] = []
     stack: list[_Open] = []
+    calling = 0.0
 
     def close(top: _Open) -> None:
         if top.activity and top.end > top.covered:
@@ -148,14 +170,14 @@ def _sweep(
             ranges.append((name, start, end))
             stack.append(_Open(end, around.names, (*around.ranges, name), None, start))
         elif event["cat"] in HOST_LAUNCHES:
-            correlation = event["args"].get("correlation")
-            if correlation is None or correlation not in launches:  # a driver call inside a runtime call shares its number
+            launches.setdefault(event["args"].get("correlation"), _Call(start, around.names, around.ranges))
+            if start >= calling:  # else a driver call inside a runtime call: one launch, whether they share a number or not
                 calls.append((name, start))
-                launches[correlation] = around
+                calling = end
         else:
             holder = next((o for o in reversed(stack) if o.activity), None)
             parent = holder.activity if holder else None
-            activity = Activity("operator", (*around.names, name), around.ranges, start, end, parent=parent)
+            activity = Activity("operator", (*around.names, name), around.ranges, start, end, start, parent=parent)
             if holder and parent:
                 parent.leaf = False
                 if start > holder.covered:
@@ -168,12 +190,27 @@ def _sweep(
     return operators, calls, ranges
 
 
-def _device_activity(event: dict[str, Any], origin: float, launches: dict[int | None, _Open]) -> Activity:
+def _device_activity(event: dict[str, Any], origin: float, launches: dict[int | None, _Call]) -> Activity:
     """GPU work, placed under the operators and ranges of the call that launched it (of the graph, for a graph's kernels)."""
     start = event["ts"] - origin
     end = start + event["dur"]
-    by = launches.get(event["args"].get("correlation")) or _Open(end, (), (), None, start)
-    return Activity(DEVICE_KINDS[event["cat"]], (*by.names, event["name"]), by.ranges, start, end, [(start, end)])
+    by = launches.get(event["args"].get("correlation"), _Call(start))
+    return Activity(DEVICE_KINDS[event["cat"]], (*by.names, event["name"]), by.ranges, start, end, by.start, [(start, end)])
+
+
+def _device_steps(steps: Sequence[Interval], device: Sequence[Activity]) -> tuple[Interval, ...]:
+    """Each step from where the work launched before it ended to where its own ended; a GPU at rest before begins with the host.
+
+    They touch, as CUDA events between the steps do, so what the GPU waits for the host anywhere is idle time of some step.
+    """
+    if not (steps and device):
+        return ()
+    until = max((a.end for a in device if a.launched < steps[0][0]), default=steps[0][0])
+    found = []
+    for start, end in steps:
+        since, until = until, max([until, *(a.end for a in device if start <= a.launched < end)])
+        found.append((since, until))
+    return tuple(found)
 
 
 def _membership(windows: Sequence[Interval]) -> Callable[[float], bool]:

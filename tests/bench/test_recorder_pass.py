@@ -79,7 +79,7 @@ def test_memory_shows_in_the_right_row(context):
     assert memory["parts"] == {"weights": 64 * MIB, "kv_pool": 0, "activations_and_temporaries": 64 * MIB}
     assert memory["allocated_peak"] == 128 * MIB
     assert memory["host_rss_peak"] > 64 * MIB
-    assert memory["reserved_peak"] is None and memory["nvml_process"] is None
+    assert memory["beside"] == 0 and memory["reserved_peak"] is None and memory["nvml_process"] is None
 
 
 def test_weights_replaced_by_new_tensors_are_not_temporaries_twice(context):

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from bench.recorders import disagreement
 from bench.recorders.buckets import Phases, classify
 from bench.recorders.launches import Launches
-from bench.recorders.memory import temporaries
+from bench.recorders.memory import temporaries, unexplained
 from bench.recorders.time_breakdown import TimeBreakdown
 from bench.recorders.timeline import exclusive, read_trace
 
@@ -22,9 +23,9 @@ def op(name, ts, dur):
     return HOST | {"cat": "cpu_op", "name": name, "ts": ts, "dur": dur, "args": {}}
 
 
-def call(name, ts, correlation, dur=1):
+def call(name, ts, correlation, dur=1, **other):
     args = {"correlation": correlation}
-    return HOST | {"cat": "cuda_runtime", "name": name, "ts": ts, "dur": dur, "args": args}
+    return HOST | {"cat": "cuda_runtime", "name": name, "ts": ts, "dur": dur, "args": args} | other
 
 
 def gpu(name, ts, dur, correlation, stream=7, cat="kernel"):
@@ -90,8 +91,8 @@ def test_overlapping_kernels_share_their_common_time_and_nothing_is_lost():
     assert found["buckets"]["lora_shrink_expand"] == us(5 + 2.5)
     assert found["buckets"]["kv_write"] == us(2)
     assert found["buckets"]["memcpy"] == us(5)
-    assert found["idle_s"] == us(10 + 5 + 5 + 1 + 2 + 25)
-    assert sum(found["buckets"].values()) + found["idle_s"] == pytest.approx(found["span_s"]) == us(100)
+    assert found["idle_s"] == us(10 + 5 + 5 + 1 + 2)
+    assert sum(found["buckets"].values()) + found["idle_s"] == pytest.approx(found["span_s"]) == us(75)  # its last work's end
 
 
 def test_kernels_of_a_graph_count_as_kernels_but_one_launch():
@@ -103,14 +104,156 @@ def test_kernels_of_a_graph_count_as_kernels_but_one_launch():
     }  # fmt: skip
 
 
-def test_a_driver_call_inside_a_runtime_call_is_one_launch():
-    nested = [*STEP, call("cuLaunchKernel", 2.5, 1, dur=0.2)]
-    assert recorder(Launches, nested).collect() == recorder(Launches, STEP).collect()
+@pytest.mark.parametrize("correlation", [1, 99])
+def test_a_driver_call_inside_a_runtime_call_is_one_launch(correlation):
+    """With the number of the call around it or one of its own, and whichever of the two the kernel names."""
+    nested = [*STEP, call("cuLaunchKernel", 2.5, correlation, dur=0.2, cat="cuda_driver")]
+    for trace in (nested, [e | {"args": {"correlation": correlation}} if e["name"].startswith("ampere") else e for e in nested]):
+        assert recorder(Launches, trace).collect() == recorder(Launches, STEP).collect()
+        assert recorder(TimeBreakdown, trace).collect() == recorder(TimeBreakdown, STEP).collect()
 
 
-def test_what_ran_outside_the_steps_is_left_out():
-    warmup = [mark("zo.warmup", -100, 90), call("cudaLaunchKernel", -50, 90), gpu("late", -40, 10, 90)]
+def test_what_was_launched_outside_the_steps_is_left_out():
+    """Even where it runs within one."""
+    warmup = [mark("zo.warmup", -100, 90), call("cudaLaunchKernel", -50, 90), gpu("late", -40, 45, 90)]
     assert recorder(Launches, warmup + STEP).collect() == recorder(Launches, STEP).collect()
+
+
+def test_what_else_a_trace_holds_is_no_work():
+    more = [gpu("zo.step 0", 10, 60, None, cat="gpu_user_annotation"), gpu("zo.score", 30, 45, None, cat="gpu_user_annotation")]
+    more += [HOST | {"cat": "overhead", "name": "Activity Buffer Request", "ts": 3, "dur": 5, "args": {}}]
+    more += [HOST | {"cat": "ac2g", "ph": ph, "name": "ac2g", "id": 1, "ts": 2} for ph in "sf"]
+    more += [HOST | {"cat": "cuda_sync", "name": "Stream Sync", "ts": 52, "dur": 20, "args": {"correlation": 7}}]
+    assert recorder(TimeBreakdown, STEP + more).collect() == recorder(TimeBreakdown, STEP).collect()
+    assert recorder(Launches, STEP + more).collect() == recorder(Launches, STEP).collect()
+
+
+# Two steps of a host that is ahead, in milliseconds: it is through with both at 50, the GPU at 200. Step 0 runs from the end
+# of the warm-up's work, 60, to 150; step 1 from there to 200, beginning on a second stream while step 0 still runs.
+AHEAD_MS = [
+    mark("zo.warmup", 0, 10),
+    call("cudaLaunchKernel", 5, 1),
+    gpu("nvjet_hsh_128x128", 10, 50, 1),
+    mark("zo.step 0", 10, 20),
+    mark("zo.score", 11, 18),
+    call("cudaLaunchKernel", 12, 2),
+    call("cudaGraphLaunch", 20, 3, dur=5),
+    gpu("nvjet_hsh_128x128", 60, 40, 2),
+    gpu("_lora_shrink_kernel", 100, 20, 3),
+    gpu("_lora_expand_kernel", 120, 30, 3),
+    mark("zo.step 1", 30, 20),
+    mark("zo.perturb", 31, 4),
+    call("cudaMemsetAsync", 32, 4),
+    mark("zo.score", 35, 14),
+    call("cuLaunchKernelEx", 36, 5, cat="cuda_driver"),
+    call("cudaGraphLaunch", 38, 6, dur=5),
+    call("cudaMemcpyAsync", 45, 7),
+    gpu("Memset (Device)", 140, 10, 4, stream=9, cat="gpu_memset"),
+    gpu("nvjet_hsh_128x128", 150, 10, 5),
+    gpu("_lora_shrink_kernel", 160, 20, 6),
+    gpu("Memcpy DtoH (Device -> Pinned)", 190, 10, 7, cat="gpu_memcpy"),
+]
+AHEAD = [event | {"ts": 1000 * event["ts"], "dur": 1000 * event["dur"]} for event in AHEAD_MS]
+
+
+def test_work_belongs_to_the_step_that_launched_it_and_the_host_may_be_ahead():
+    found = recorder(TimeBreakdown, AHEAD).collect()
+    assert found["span_s"] == pytest.approx((0.090 + 0.050) / 2)
+    assert found["idle_s"] == pytest.approx(0.010 / 2)  # the wait before the copy, not the host's 10 ms at the beginning
+    assert found["buckets"] == {
+        "gemm": pytest.approx(0.050 / 2),
+        "lora_shrink_expand": pytest.approx((0.065 - 0.020 + 0.020) / 2),  # 140-150 is shared with the fill
+        "weight_rewrite": pytest.approx(0.005 / 2),
+        "memcpy": pytest.approx(0.010 / 2),
+    }
+    assert found["phases"]["score"]["wall_s"] == pytest.approx((0.018 + 0.014) / 2)  # the host's
+    counts = recorder(Launches, AHEAD).collect()
+    assert (counts["kernels"], counts["launch_calls"], counts["graph_launches"]) == (5 / 2, 1, 1)
+    assert (counts["memcpys"], counts["memsets"]) == (1 / 2, 1 / 2)
+
+
+def test_the_clock_of_the_gpu_is_compared_with_the_steps_on_the_gpu():
+    timeline = read_trace({"traceEvents": AHEAD})
+    lengths = [[(end - start) / 1e6 for start, end in timeline.windows(on_gpu)] for on_gpu in (True, False)]
+    assert lengths == [[pytest.approx(0.090), pytest.approx(0.050)], [pytest.approx(0.020), pytest.approx(0.020)]]
+    between_events = [0.0902, 0.0501]
+    assert disagreement(between_events, lengths[0]) == []
+    assert disagreement(between_events, lengths[1]) != []
+
+
+def test_a_gpu_that_waits_for_the_host_is_idle():
+    """The host sleeps for 30 us before it launches the step's second kernel."""
+    slow = [mark("zo.step 0", 0, 60), call("cudaLaunchKernel", 1, 1), gpu("nvjet_a", 5, 10, 1)]
+    slow += [call("cudaLaunchKernel", 41, 2), gpu("nvjet_b", 45, 10, 2)]
+    found = recorder(TimeBreakdown, slow).collect()
+    assert (found["span_s"], found["idle_s"]) == (us(55), us(5 + 30))
+
+
+def test_a_launch_of_another_thread_belongs_to_the_step_it_was_made_in():
+    other = [call("cudaLaunchKernel", 60, 80, tid=2), gpu("nvjet_late", 200, 10, 80)]
+    assert recorder(Launches, STEP + other).collect()["kernels"] == 8
+    assert recorder(TimeBreakdown, STEP + other).collect()["span_s"] == us(210)
+
+
+def test_a_trace_without_steps_or_gpu_work_is_no_finding():
+    for cls in (TimeBreakdown, Launches):
+        with pytest.raises(RuntimeError, match="no step"):
+            recorder(cls, [op("aten::mm", 0, 10)], device="cpu").collect()
+        with pytest.raises(RuntimeError, match="no GPU work"):
+            recorder(cls, [mark("zo.step 0", 0, 100), op("aten::mm", 0, 10)]).collect()
+
+
+# Names as kernels have them in a graph, without an operator around: CUDA 13, Hopper, torch 2.11, vLLM 0.26.
+KERNELS = [
+    ("nvjet_sm90_hsh_128x256_64x4_2x1_v_bz_coopA_bias_TNN", "gemm"),
+    ("void cutlass::Kernel2<cutlass_80_tensorop_f16_s16816gemm_relu_f16_64x64_32x6_tn_align8>(...)", "gemm"),
+    ("void cublasLt::splitKreduce_kernel<32, 16, int, __half, __half, float, __half>(...)", "gemm"),
+    ("std::enable_if<!(false), void>::type internal::gemvx::kernel<int, int, __half, float>(...)", "gemm"),
+    ("triton_tem_fused_addmm_relu_3", "gemm"),
+    ("void cutlass::device_kernel<flash::enable_sm90_or_later<flash::FlashAttnFwdSm90<flash::Main<2>>>>(...)", "attention"),
+    ("void cutlass::device_kernel<flash::FlashAttnFwdCombine<cute::tuple<cute::C<8>>>>(...)", "attention"),
+    ("flash::prepare_varlen_num_blocks_kernel(int, int, int, int const*, bool)", "attention"),
+    ("void flash::flash_fwd_splitkv_kernel<Flash_fwd_kernel_traits<64, 64, 256, 4>>(...)", "attention"),
+    ("fmha_cutlassF_f16_aligned_64x64_rf_sm80(...)", "attention"),
+    ("cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7", "attention"),
+    ("void flashinfer::BatchPrefillWithRaggedKVCacheKernel<flashinfer::KernelTraits>(...)", "attention"),
+    ("kernel_unified_attention_2d", "attention"),
+    ("_lora_shrink_kernel", "lora_shrink_expand"),
+    ("_lora_expand_kernel", "lora_shrink_expand"),
+    ("void vllm::reshape_and_cache_flash_kernel<unsigned short, unsigned short, 0>(...)", "kv_write"),
+    ("_compute_slot_mapping_kernel", "kv_write"),
+    ("void vllm::rms_norm_kernel<c10::Half, 8, 2>(...)", "norm_activation"),
+    ("std::enable_if<true>::type vllm::fused_add_rms_norm_kernel<c10::Half, 8>(...)", "norm_activation"),
+    ("void vllm::rotary_embedding_kernel<c10::Half, true>(...)", "norm_activation"),
+    ("void vllm::act_and_mul_kernel<c10::Half, &vllm::silu_kernel<c10::Half>, true>(...)", "norm_activation"),
+    ("triton_red_fused_add_addmm_native_layer_norm_2", "norm_activation"),
+    ("triton_poi_fused_lora_shrink_relu_unified_attention_with_output_zeros_1", "norm_activation"),
+    ("triton_per_fused_embedding_native_layer_norm_0", "norm_activation"),
+    ("void at::native::vectorized_elementwise_kernel<4, at::native::FillFunctor<c10::Half>>(...)", "norm_activation"),
+    ("void at::native::(anonymous namespace)::multi_tensor_apply_kernel<TensorListMetadata<2>>(...)", "norm_activation"),
+    ("void cub::CUB_300001_SM_900::DeviceScanKernel<cub::Policy>(...)", "norm_activation"),
+    ("void at::native::unrolled_elementwise_kernel<at::native::direct_copy_kernel_cuda(...)>(...)", "memcpy"),
+    ("void at::native::(anonymous namespace)::CatArrayBatchedCopy_contig<unsigned short, 2>(...)", "memcpy"),
+    ("void at::native::(anonymous namespace)::indexSelectLargeIndex<c10::Half, long>(...)", "memcpy"),
+    ("void at::native::vectorized_gather_kernel<16, long>(...)", "memcpy"),
+    ("void (anonymous namespace)::softmax_warp_forward<float, float, float, 5, false, false>(...)", "attention"),
+    ("_fold", "weight_rewrite"),
+    ("_topk_topp_kernel", "sampling"),
+]
+
+
+@pytest.mark.parametrize(("name", "bucket"), KERNELS)
+def test_kernels_of_a_graph_are_known_by_their_own_name(name, bucket):
+    graph = [mark("zo.step 0", 0, 100), mark("zo.score", 1, 90), call("cudaGraphLaunch", 2, 1), gpu(name, 10, 40, 1)]
+    assert recorder(TimeBreakdown, graph).collect()["buckets"] == {bucket: us(40)}
+
+
+def test_the_fold_kernel_rewrites_weights_whatever_the_phase():
+    """An executor with adapters: its updates write states, its folds weights."""
+    for ranges in ([], ["zo.fold"]):
+        marks = [mark("zo.step 0", 0, 100), *(mark(name, 1, 50) for name in ranges)]
+        [found] = read_trace({"traceEvents": [*marks, call("cuLaunchKernel", 2, 1), gpu("_fold", 10, 40, 1)]}).device
+        assert classify(found, Phases("state_write", "state_write")) == "weight_rewrite"
 
 
 def test_counts_are_per_step():
@@ -164,7 +307,9 @@ def test_operators_keep_their_own_time_and_gaps_are_idle():
         (["aten::addmm", "void gemv2T_kernel_val<int>"], "score", "gemm"),
         (["vllm::unified_attention_with_output", "_C_cache_ops::reshape_and_cache_flash"], "score", "kv_write"),
         (["vllm::lora_shrink", "_lora_shrink_kernel"], "score", "lora_shrink_expand"),
-        (["triton_red_fused_add_native_layer_norm_3"], "score", "norm_activation"),
+        (["aten::sort", "at_cuda_detail::cub::DeviceRadixSortSingleTileKernel<int>"], "score", "lora_shrink_expand"),
+        (["_C::get_scheduler_metadata"], "score", "attention"),
+        (["aten::_foreach_copy_", "multi_tensor_apply_kernel<Copy>"], "score", "norm_activation"),
         (["ncclDevKernel_AllReduce_Sum_f16_RING_LL"], "score", "communication"),
         (["aten::broadcast_to"], "score", "norm_activation"),
         (["my_module::my_op"], "score", "other"),
@@ -193,3 +338,11 @@ def test_temporaries_are_what_a_step_holds_beyond_its_start():
     events = [mark("zo.step 0", 0, 100), mark("zo.step 1", 200, 100)]
     events += [memory(-5, 100), memory(10, 150), memory(20, 90), memory(150, 900), memory(210, 940), memory(220, 100)]
     assert temporaries(read_trace({"traceEvents": events})) == 50
+
+
+def test_what_the_allocator_held_besides_known_tensors_and_other_executors():
+    known = {"weights": 100, "kv_pool": 50}
+    assert unexplained(1000, known, beside=0) == 850
+    assert unexplained(1000, known, beside=600) == 250
+    with pytest.raises(RuntimeError, match="50 bytes more"):
+        unexplained(1000, known, beside=900)
