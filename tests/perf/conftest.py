@@ -1,4 +1,4 @@
-"""The loaded executors of the performance suite, its machine facts, and `--update-baseline`."""
+"""The loaded executors of the performance suite, what it knows of the machine, and its two options."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gates import BASELINE, NAMES
 from bench.api import Workload
 from bench.config import RunSpec
 from bench.defaults import FEATURES
+from bench.harness.clock import Clock, CudaClock, WallClock
 from bench.harness.steps import core_step
 from bench.registry import EXECUTORS, resolve
 from workloads.make import make_workload
@@ -22,23 +23,42 @@ from workloads.tasks import TaskData
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-baseline", action="store_true", help="write the counts measured now into tests/perf/baseline.json")
+    parser.addoption("--perf-device", choices=["cpu", "cuda"], default="cpu", help="where the timed steps run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if device(config) == "cuda" and not config.getoption("benchmark_only"):
+        raise pytest.UsageError("--perf-device cuda: the baseline's counts are a CPU's; add --benchmark-only to time alone")
+
+
+def device(config: pytest.Config) -> str:
+    return config.getoption("--perf-device", default="cpu")  # unknown where the whole of tests/ is run
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     machine_info["torch"] = torch.__version__
     machine_info["threads"] = torch.get_num_threads()
-    machine_info["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    machine_info["device"] = torch.cuda.get_device_name() if device(config) == "cuda" else machine_info["cpu"]["brand_raw"]
+
+
+def pytest_benchmark_compare_machine_info(machine_info: dict[str, Any], compared_benchmark: dict[str, Any]) -> None:
+    """Times of another device are no yardstick: the comparison ends instead of passing or failing by accident."""
+    stored = compared_benchmark["machine_info"].get("device")
+    if stored != machine_info["device"]:
+        pytest.exit(
+            f"the stored times are of {stored!r}, this is {machine_info['device']!r}: compare on one device", returncode=1
+        )
 
 
 class Point:
     """A loaded executor and the next step of its run. V is kept throughout: a fold is not part of an ordinary step."""
 
-    def __init__(self, name: str, source: ModelSource, task: TaskData) -> None:
-        fields: dict[str, Any] = dict(
-            workload="lozo", executor=name, model="tiny", weights="random", task="sst2", dtype="float32"
-        )
-        fields |= dict(device="cpu", directions="shared", batch_size=8, interval=10**6, **FEATURES[name])
+    def __init__(self, name: str, source: ModelSource, task: TaskData, device: str) -> None:
+        fields: dict[str, Any] = dict(workload="lozo", executor=name, model="tiny", weights="random", task="sst2")
+        fields |= dict(device=device, dtype="float32" if device == "cpu" else "float16")
+        fields |= dict(directions="shared", batch_size=8, interval=10**6, **FEATURES[name])
         self.spec = RunSpec(**fields)
+        self.clock: Clock = CudaClock() if device == "cuda" else WallClock()
         self.workload: Workload = make_workload(self.spec)
         self.batch, self.number = task.train, 0
         self.executor: Any = resolve(EXECUTORS, "--executor", name)()
@@ -47,6 +67,7 @@ class Point:
 
     def step(self) -> torch.Tensor:
         losses = core_step(self.executor, self.workload, self.number, self.batch)
+        self.clock.synchronize()
         self.number += 1
         return losses
 
@@ -56,9 +77,11 @@ class Point:
 
 
 @pytest.fixture(scope="session")
-def points(tiny_source: Callable[[str], ModelSource], tiny_task: TaskData) -> Iterator[dict[str, Point]]:
+def points(
+    tiny_source: Callable[[str], ModelSource], tiny_task: TaskData, pytestconfig: pytest.Config
+) -> Iterator[dict[str, Point]]:
     source = tiny_source("opt")
-    loaded = {name: Point(name, source, tiny_task) for name in NAMES}
+    loaded = {name: Point(name, source, tiny_task, device(pytestconfig)) for name in NAMES}
     yield loaded
     for point in loaded.values():
         point.executor.close()

@@ -1,13 +1,14 @@
 """The core step of each executor: timed for the record, gated on exact counts and on a ratio within this process.
 
 After a change that is meant to alter the counts: `python -m pytest tests/perf --update-baseline`, and commit the file. On a
-named GPU runner, compare medians with `--benchmark-compare --benchmark-compare-fail=median:10%` against a stored run of the
-same machine.
+named GPU runner, `--perf-device cuda --benchmark-only` times the steps there; once with `--benchmark-save=main`, then with
+`--benchmark-compare --benchmark-compare-fail=median:10%`. Times stored on another device are refused.
 """
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -39,6 +40,16 @@ def test_counts_are_the_baselines(
 
 def test_vllm_is_faster_than_the_official_loop(points: dict[str, Any]) -> None:
     assert ratio_problems(points["official"], points["vllm"]) == []
+
+
+def test_times_of_another_device_are_no_yardstick(request: pytest.FixtureRequest) -> None:
+    config: Any = request.config
+    here = config._benchmarksession.get_machine_info()
+    facts = {"config": config, "benchmarksession": config._benchmarksession, "machine_info": here}
+    compare = partial(config.hook.pytest_benchmark_compare_machine_info, **facts)
+    compare(compared_benchmark={"machine_info": here})
+    with pytest.raises(pytest.exit.Exception, match=r"'NVIDIA H200'.*compare on one device"):
+        compare(compared_benchmark={"machine_info": here | {"device": "NVIDIA H200"}})
 
 
 @pytest.fixture
