@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,17 +147,22 @@ def test_dense_changes_become_adapters_by_svd(bench, runs, tmp_path):
     assert held_out_loss(adapted(run, tmp_path / "a"), run) == pytest.approx(evaluated(run, "eval"), abs=1e-3)
 
 
-def test_vllm_serves_the_adapter_and_scores_as_the_run_did(bench, runs, tmp_path):
+def test_vllm_serves_merged_weights_and_an_adapter_and_scores_as_the_runs_did(bench, runs, tmp_path):
+    """A run tunes the model, another goes on from its merged weights: one engine serves the first, and the second's adapter."""
     from bench.executors.vllm.engine import prepare_environment
 
-    run, folder = runs("eager"), tmp_path / "a"
-    assert bench("export", run.id, "--state", "last", "--output", str(folder), "--results", str(run.folder)).code == 0
+    first = runs("eager")
+    export = ["export", "--state", "last", "--output"]
+    whole, adapter = tmp_path / "whole", tmp_path / "adapter"
+    assert bench(*export, str(whole), first.id, "--format", "merged", "--results", str(first.folder)).code == 0
+    second = replace(first, folder=tmp_path / "second", model=whole).here()
+    assert bench(*export, str(adapter), second.id, "--results", str(second.folder)).code == 0
     prepare_environment("cpu")
     from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
 
     engine = LLM(
-        str(run.model),
+        str(whole),
         skip_tokenizer_init=True,
         dtype="float32",
         enforce_eager=True,
@@ -166,17 +172,21 @@ def test_vllm_serves_the_adapter_and_scores_as_the_run_did(bench, runs, tmp_path
         max_num_seqs=8,
         kv_cache_memory_bytes=1 << 22,
     )
-    examples = task_of(run).eval
+    examples = task_of(first).eval
     wanted = [SamplingParams(max_tokens=1, logprob_token_ids=[o[0] for o in e.options], detokenize=False) for e in examples]
     prompts: Any = [{"prompt_token_ids": list(e.prompt)} for e in examples]
-    outputs = engine.generate(prompts, wanted, lora_request=LoRARequest("tuned", 1, str(folder)), use_tqdm=False)
+    served = {}
+    for run, request in ((first, None), (second, LoRARequest("tuned", 1, str(adapter)))):
+        losses = []
+        outputs = engine.generate(prompts, wanted, lora_request=request, use_tqdm=False)
+        for output, example in zip(outputs, examples, strict=True):
+            found: Any = output.outputs[0].logprobs[0]
+            scores = torch.tensor([found[option[0]].logprob for option in example.options])
+            losses.append(-scores.log_softmax(0)[example.label])
+        served[run.id] = float(torch.stack(losses).mean())
     engine.llm_engine.engine_core.shutdown()
-    losses = []
-    for output, example in zip(outputs, examples, strict=True):
-        found: Any = output.outputs[0].logprobs[0]
-        scores = torch.tensor([found[option[0]].logprob for option in example.options])
-        losses.append(-scores.log_softmax(0)[example.label])
-    assert float(torch.stack(losses).mean()) == pytest.approx(evaluated(run, "eval"), abs=1e-5)
+    assert served == {run.id: pytest.approx(evaluated(run, "eval"), abs=1e-5) for run in (first, second)}
+    assert abs(served[first.id] - served[second.id]) > 1e-3
 
 
 def test_a_run_that_replays_to_another_state_is_refused(bench, runs, tmp_path):
