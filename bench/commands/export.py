@@ -56,6 +56,9 @@ def export(run: str, *, format: str, output: str, rank: int | None, state: str |
     paths = find_journals(run, Path(results))
     if len(paths) > 1:
         raise UsageError(f"{run}: names {len(paths)} runs; give the id of one of them")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # loading takes a second and its bars would bury what is said below
     tuned = rebuild(paths[0], state)
     facts: dict[str, Any] = {"run": tuned.run, "step": tuned.step, "format": format, "output": output}
     with whole(folder) as temporary:
