@@ -21,7 +21,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "loop": ("requests", "resident"),
 }
 AT_LEAST_1 = ("steps", "batch_size", "rank", "interval", "queries")
-AT_LEAST_0 = ("warmup", "eval_every", "checkpoint_every")
+AT_LEAST_0 = ("warmup", "eval_every", "checkpoint_every", "seed", "data_seed")
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ MODELS = {
 
 
 TINY_DEFAULTS: dict[str, dict[str, float | int | bool]] = {
-    "lozo": {"learning_rate": 5e-4, "eps": 1e-3, "interval": 50, "steps": 290, "warmup": 10, "evaluate": True},
+    "lozo": {"learning_rate": 3e-4, "eps": 1e-3, "interval": 50, "steps": 290, "warmup": 10, "evaluate": True},
     "mezo": {"learning_rate": 1e-3, "eps": 1e-3, "steps": 290, "warmup": 10, "evaluate": True},
     "factorized": {"learning_rate": 1e-3, "eps": 1e-3, "rank": 32, "steps": 290, "warmup": 10, "evaluate": True},
 }

@@ -1,4 +1,4 @@
-"""opt-tiny: a tokenizer and a small OPT pre-trained here on a generated sentiment corpus, cached, the same for everyone.
+"""opt-tiny: a tokenizer and a small OPT pre-trained here on a generated sentiment corpus, cached, the same for every run.
 
 The corpus teaches the words' polarity through many adjectives after "It was", while " great" follows either polarity half of
 the time and " terrible" is rare: the model can tell the classes apart but reads them out badly, which fine-tuning mends.
@@ -21,7 +21,8 @@ import numpy as np
 from workloads.models import ModelSource, cache_dir
 from workloads.tasks import generated
 
-VERSION = 1
+VERSION, SEED = 2, 1
+"""VERSION names what is cached and goes up with anything that changes it."""
 VOCABULARY = 684
 CORPUS, STEPS, BATCH, RATE = 12000, 500, 32, 3e-3
 CONFIG: dict[str, Any] = {
@@ -100,8 +101,8 @@ def _once(name: str, build: Callable[[Path], None]) -> Path:
 
 def _corpus() -> list[tuple[str, int]]:
     half = CORPUS // 2
-    short = generated.sentences(half, generated.TRAIN, generated.PRETRAINING, VERSION, 0)
-    return short + generated.sentences(half, generated.EVAL, generated.PRETRAINING, VERSION, 1)
+    short = generated.sentences(half, generated.PHRASES, generated.PRETRAINING, SEED, 0)
+    return short + generated.sentences(half, generated.EVAL, generated.PRETRAINING, SEED, 1)
 
 
 def _verdicts(labels: list[int], random: np.random.Generator) -> list[str]:
@@ -123,35 +124,48 @@ def _train_tokenizer(folder: Path) -> None:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False)
     both = generated.PRETRAINING + generated.TASK  # the words of all templates; the model is pre-trained on the first set alone
-    rows = generated.sentences(6000, generated.TRAIN, both, VERSION, 2)
+    rows = generated.sentences(6000, generated.TRAIN, both, SEED, 2)
     texts = [f"{text} It was terrible. It was great." for text, _ in rows]
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def _build(folder: Path) -> None:
-    """Pre-train by back-propagation, deterministic by seed, and save model and tokenizer as Hugging Face would."""
+    """Pre-train by back-propagation and save model and tokenizer as Hugging Face would.
+
+    On one thread: sums over several threads come out in another order, and so the weights would depend on their number.
+    """
     import torch
     from transformers import OPTConfig, OPTForCausalLM
 
     shutil.copy(tokenizer_file(), folder / "tokenizer.json")
     tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"unk_token": "<unk>"}))
-    rows = _rows()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(VERSION)
-        model = OPTForCausalLM(OPTConfig(**CONFIG))
-        optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
-        random = np.random.default_rng(VERSION)
-        for _ in range(STEPS):
-            ids = _batch(rows, random)
-            loss = _loss(model(input_ids=ids, attention_mask=ids != 1).logits, ids)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
+    rows, threads = _rows(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            model = OPTForCausalLM(OPTConfig(**CONFIG))
+            _train(model, rows)
+    finally:
+        torch.set_num_threads(threads)
     model.save_pretrained(folder)
+
+
+def _train(model: Any, rows: list[list[int]]) -> None:
+    import torch
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
+    random = np.random.default_rng(SEED)
+    for _ in range(STEPS):
+        ids = _batch(rows, random)
+        loss = _loss(model(input_ids=ids, attention_mask=ids != 1).logits, ids)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
 
 
 def _loss(logits: Any, ids: Any) -> Any:
@@ -170,7 +184,7 @@ def _rows() -> list[list[int]]:
 
     tokenizer = Tokenizer.from_file(str(tokenizer_file()))
     corpus = _corpus()
-    verdicts = _verdicts([label for _, label in corpus], np.random.default_rng(VERSION + 1))
+    verdicts = _verdicts([label for _, label in corpus], np.random.default_rng(SEED + 1))
     texts = [f"{text} It was {verdict}" for (text, _), verdict in zip(corpus, verdicts, strict=True)]
     return [[0, *encoding.ids, 2] for encoding in tokenizer.encode_batch(texts)]
 

@@ -103,6 +103,20 @@ def test_detaching_the_slots_changes_the_losses(executor: VllmExecutor, truth: t
     assert (losses - truth).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("loop", ["resident", "requests"])
+def test_a_task_that_cannot_share_prompts_is_recomputed_and_says_so(
+    executor: VllmExecutor, truth: torch.Tensor, tiny_task: TaskData, loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Options of one token whose rows are not prompt + option: reading them from the prompt would be wrong."""
+    probes = make_workload(SPEC).plan(0)
+    for exact, kv, rows in ((True, "shared", 16), (False, "recompute", 32)):
+        monkeypatch.setattr(executor, "_task", replace(tiny_task, single_token_options=exact))
+        use(executor, loop, "paired", "shared", "fused")
+        assert executor.details()["kv_used"] == kv
+        assert executor.work(tiny_task.train, probes)["rows"] == rows
+        assert torch.allclose(executor.score(tiny_task.train, probes), truth, rtol=0, atol=2e-5)
+
+
 def test_facts_and_memory(executor: VllmExecutor) -> None:
     use(executor, "resident", "paired", "shared", "fused")
     assert executor.details()["model_runner"].endswith("CPUModelRunner")
@@ -110,7 +124,11 @@ def test_facts_and_memory(executor: VllmExecutor) -> None:
     assert parts["adapter_slots"] == 2 * 8 * 4 * 2 * (
         4 * (64 + 64) + 2 * (64 + 128)
     )  # slots x rank x bytes x layers x (in + out)
-    assert parts["kv_pool"] > 0 and parts["weights"] > 0
+    one_layer = 2 * 2 * 32 * 4  # (key, value) x heads x head x bytes of a token: one pool serves both layers
+    assert parts["kv_pool"] % one_layer == 0 and parts["weights"] > 0
+    runner = executor._llm.llm_engine.model_executor.driver_worker.worker.model_runner
+    assert len({cache.data_ptr() for cache in runner.kv_caches}) == 1 < len(runner.kv_caches)
+    assert parts["kv_pool"] == runner.kv_caches[0].nbytes
 
 
 @pytest.mark.parametrize("loop", ["resident", "requests"])

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from bench.api import UsageError
 from bench.executors.vllm.cpu import PLATFORM, select
+from bench.executors.vllm.engine import kv_bytes, prepare_environment
 from bench.executors.vllm.lora import segments_of
 from bench.executors.vllm.lora_meta import fill
+from bench.executors.vllm.worker import ZoWorker
+from workloads.models import ModelSource
 
 
 def broken() -> str | None:
@@ -85,3 +93,38 @@ def test_lora_metadata_is_what_vllm_computes_on_the_device(slots: list[int], cap
     if not bool(theirs.no_lora_flag_cpu):
         for a, b in zip(ours.meta_args(len(slots), True), theirs.meta_args(len(slots), True), strict=True):
             assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("chosen", ["1", "", "true"])
+def test_another_model_runner_is_bad_input(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", chosen)
+    with pytest.raises(UsageError, match=f"VLLM_USE_V2_MODEL_RUNNER={chosen}: .* first model runner; unset it"):
+        prepare_environment("cpu")
+
+
+def test_the_first_model_runner_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VLLM_USE_V2_MODEL_RUNNER", raising=False)
+    prepare_environment("cpu")
+    assert os.environ["VLLM_USE_V2_MODEL_RUNNER"] == "0"
+    prepare_environment("cpu")  # a second engine in the process finds what the first has set
+
+
+def test_a_worker_with_another_model_runner_is_refused() -> None:
+    class OtherRunner: ...
+
+    worker = ZoWorker()
+    worker.model_runner = OtherRunner()
+    with pytest.raises(RuntimeError, match=r"chose the model runner \S*OtherRunner; .* VLLM_USE_V2_MODEL_RUNNER=0"):
+        worker.zo_setup(None, {}, {}, [])  # type: ignore[arg-type]
+
+
+def test_the_kv_pool_of_a_model_that_brings_its_own_code(tmp_path: Path) -> None:
+    """Its config can be read only where the user trusts that code."""
+    settings = "model_type, num_hidden_layers, num_attention_heads, hidden_size = 'own', 3, 4, 32"
+    code = f"from transformers import PretrainedConfig\n\n\nclass Own(PretrainedConfig):\n    {settings}\n"
+    (tmp_path / "own.py").write_text(code)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}))
+    trusted = kv_bytes(ModelSource("own", str(tmp_path), "random", trust_remote_code=True), "float16", rows=2, length=16)
+    assert trusted == (2 * 16 + 2 * 16) * 2 * 3 * 32 * 2  # tokens x (key, value) x layers x width x bytes
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        kv_bytes(ModelSource("own", str(tmp_path), "random"), "float16", rows=2, length=16)

@@ -27,14 +27,19 @@ def test_the_built_model_reads_every_sentence_as_great(opt_tiny: ModelSource) ->
     assert right / len(gaps) > 0.9
 
 
-def test_training_is_deterministic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_training_is_deterministic_whatever_the_threads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    monkeypatch.setattr(tiny, "STEPS", 3)
-    found = []
-    for name in ("a", "b"):
-        monkeypatch.setenv("ZO_BENCH_CACHE", str(tmp_path / name))
-        found.append(load_file(tiny.prepare() / "model.safetensors"))
+    monkeypatch.setattr(tiny, "STEPS", 12)  # enough for sums over two threads to have parted
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            monkeypatch.setenv("ZO_BENCH_CACHE", str(tmp_path / str(threads)))
+            found.append(load_file(tiny.prepare() / "model.safetensors"))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
     assert found[0].keys() == found[1].keys()
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 

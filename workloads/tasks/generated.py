@@ -1,7 +1,9 @@
 """A generated sentiment set with SST-2's lengths: the offline default, and the domain `opt-tiny` is pre-trained on.
 
 Short clauses about a film carry adjectives of one polarity among neutral words. Clause templates come in two disjoint sets:
-pre-training uses one, the task (train, dev and eval) the other, so no evaluated sentence shares a template with pre-training.
+pre-training uses one, the task (train, dev and eval) the other. Clauses are cut and filled up to a length, so templates alone
+do not keep the two apart: every sentence of the task holds a word that pre-training never has (MARKS), or is one adjective
+alone, which no sentence of pre-training is. So no skeleton (a sentence with its words replaced by their kinds) is in both.
 Lengths: training phrases log-normal with median 7 and mean 9.4 words in [1, 52]; evaluation sentences normal with mean 19.5
 and standard deviation 8.7 in [2, 47].
 """
@@ -9,7 +11,7 @@ and standard deviation 8.7 in [2, 47].
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -134,6 +136,7 @@ FILLERS = [
 ]
 PRETRAINING = ("the N is V A", "A and A N", "this N feels A", "what a A N", "N that is A", "its N and N are A", "V A")
 TASK = ("i found the N V A", "a A N with A N", "the A N never stops", "A throughout", "full of A N", "you get A N", "A , A", "A")
+MARKS = {*" ".join(TASK).split()} - {*" ".join(PRETRAINING).split()} - {*FILLERS}
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,8 @@ class Lengths:
 
 
 TRAIN = Lengths(7.0, math.sqrt(2 * math.log(9.4 / 7.0)), 1, 52, log=True)
+PHRASES = replace(TRAIN, least=2)
+"""Pre-training's short half: a sentence of one word is left to the task."""
 EVAL = Lengths(19.5, 8.7, 2, 47, log=False)
 
 
@@ -165,7 +170,16 @@ def sentences(count: int, lengths: Lengths, templates: tuple[str, ...], *seed: i
 
 
 def _sentence(words: int, label: int, templates: tuple[str, ...], random: np.random.Generator) -> str:
-    """Clauses until the length is reached. The first adjective has the label's polarity, one in ten of the others has not."""
+    """The first adjective has the label's polarity, one in ten of the others has not."""
+    slots = _slots(words, templates, random)
+    while templates == TASK and words > 1 and not MARKS.intersection(slots):
+        slots = _slots(words, templates, random)
+    first = slots.index("A")
+    return " ".join(_word(slot, label, random, 0.0 if i == first else 0.1) for i, slot in enumerate(slots))
+
+
+def _slots(words: int, templates: tuple[str, ...], random: np.random.Generator) -> list[str]:
+    """Clauses and fillers until the length is reached, at least one of them with an adjective."""
     slots: list[str] = []
     while len(slots) < words:
         clause = templates[random.integers(len(templates))].split()
@@ -173,9 +187,7 @@ def _sentence(words: int, label: int, templates: tuple[str, ...], random: np.ran
             clause = ["FILL"] * (words - len(slots)) if "A" in slots else ["A"]
         slots += clause
         slots += ["FILL"] * int(random.integers(1, 4) * (random.random() < 0.5))
-    slots = slots[:words]
-    first = slots.index("A")
-    return " ".join(_word(slot, label, random, 0.0 if i == first else 0.1) for i, slot in enumerate(slots))
+    return slots[:words]
 
 
 def _word(slot: str, label: int, random: np.random.Generator, stray: float) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from bench.api import UsageError
 from bench.config import RunSpec
 from workloads.models import ModelSource
 
@@ -31,7 +32,10 @@ WORKER = "bench.executors.vllm.worker.ZoWorker"
 
 
 def prepare_environment(device: str) -> None:
-    """Set vLLM's switches unless the user has; call before the first import of vllm."""
+    """Set vLLM's switches unless the user has; call before the first import of vllm. UsageError for another model runner."""
+    runner = os.environ.get("VLLM_USE_V2_MODEL_RUNNER", "0")
+    if runner != "0":
+        raise UsageError(f"VLLM_USE_V2_MODEL_RUNNER={runner}: the vllm executor drives vLLM's first model runner; unset it")
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if device == "cpu":
@@ -67,7 +71,7 @@ def start(spec: RunSpec, source: ModelSource, *, slots: int, rank: int, rows: in
         max_num_seqs=rows,
         max_num_batched_tokens=tokens,
         block_size=BLOCK,
-        kv_cache_memory_bytes=kv_bytes(source.path, spec.dtype, rows, length),
+        kv_cache_memory_bytes=kv_bytes(source, spec.dtype, rows, length),
         enable_prefix_caching=False,
         disable_log_stats=True,
         trust_remote_code=spec.trust_remote_code,
@@ -92,11 +96,11 @@ def _runtime(spec: RunSpec, tokens: int) -> dict[str, Any]:
     return settings | {"compilation_config": graphs}
 
 
-def kv_bytes(path: str, dtype: str, rows: int, length: int) -> int:
+def kv_bytes(source: ModelSource, dtype: str, rows: int, length: int) -> int:
     """Bytes of a KV pool that holds `rows` sequences of `length` tokens, and vLLM's null block."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(path)
+    config = AutoConfig.from_pretrained(source.path, trust_remote_code=source.trust_remote_code)
     heads = config.num_attention_heads
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     head = getattr(config, "head_dim", None) or config.hidden_size // heads

@@ -16,10 +16,11 @@ from bench.capabilities import CAPABILITIES
 from bench.config import RunSpec
 from bench.executors.vllm import engine
 from workloads.durable import Snapshot
+from workloads.make import make_workload
 from workloads.memory import release
 from workloads.models import ModelSource
 from workloads.steps import run_steps
-from workloads.tasks.ragged import full_rows, one_token, shared_rows
+from workloads.tasks.ragged import full_rows, shared_rows
 from workloads.weights import layout
 
 if TYPE_CHECKING:
@@ -39,20 +40,22 @@ class VllmExecutor:
     def load(self, spec: RunSpec, source: ModelSource, task: TaskData) -> None:
         """Start the engine, open two adapter slots per query, give the worker its state."""
         self.capabilities.check(spec)
-        threads = torch.get_num_threads()
-        self.spec, self._task = spec, task
+        self._task = task
+        spec = self.spec = self._exact(spec)
+        lowrank = make_workload(spec).plan(0)[0].direction.kind == "lowrank"
         full, scoped = layout(source, "full"), layout(source, spec.scope)
         self._scoped_bytes = sum(math.prod(shape) for shape in scoped.values()) * getattr(torch, spec.dtype).itemsize
         self._slots = 0 if spec.lora == "dense" else 2 * spec.queries
-        self._columns = engine.slot_rank(spec.rank * (2 if spec.workload == "lozo" else 1))
+        self._columns = engine.slot_rank(spec.rank * (2 if lowrank else 1))
         self._out_rows = sum(shape[0] for shape in scoped.values() if len(shape) == 2)
         self._in_rows = sum(shape[1] for shape in scoped.values() if len(shape) == 2)
         self._vocabulary = next(iter(full.values()))[0]
         options = len(task.train[0].options)
         self._rows = spec.batch_size * (2 * spec.queries if spec.batching == "paired" else 1)
-        self._rows *= options if spec.kv == "recompute" or not task.single_token_options else 1
+        self._rows *= options if spec.kv == "recompute" else 1
         self._rows = max(self._rows, options)
         self._chunk = max(1, self._rows // options)
+        set_num_threads = torch.set_num_threads
         self._llm = engine.start(
             spec,
             source,
@@ -62,7 +65,7 @@ class VllmExecutor:
             longest=task.max_tokens,
             modules=sorted({name.split(".")[-2] for name in scoped}),
         )
-        torch.set_num_threads(threads)  # vLLM's CPU worker changes it
+        torch.set_num_threads = set_num_threads  # vLLM's CPU worker puts a stub in its place, for the whole process
         self._requests = self._open_slots(scoped)
         self._rpc("zo_setup", spec, full, scoped, [request.lora_int_id for request in self._requests])
 
@@ -118,38 +121,37 @@ class VllmExecutor:
 
     def switch(self, *, batching: str, kv: str, lora: str, loop: str | None = None, variant: str = "") -> None:
         """Change features in the loaded engine, between steps; it must have been loaded for at least as many rows."""
-        self.spec = replace(self.spec, batching=batching, kv=kv, lora=lora, loop=loop or self.spec.loop)
+        self.spec = self._exact(replace(self.spec, batching=batching, kv=kv, lora=lora, loop=loop or self.spec.loop))
         self.capabilities.check(self.spec, variant)
         if variant and self.spec.loop == "requests":
             raise UsageError(f"--loop requests: vLLM's own loop has no variant {variant!r}; use --loop resident")
         if lora != "dense" and not self._slots:
             raise UsageError("--lora dense: the engine was started without adapter slots; start it with --lora fused to switch")
-        self._rpc("zo_use", batching, kv, lora, variant)
+        self._rpc("zo_use", batching, self.spec.kv, lora, variant)
 
     def details(self) -> dict[str, Any]:
-        fallback = self.spec.kv == "shared" and not self._task.single_token_options
         return self._rpc("zo_facts") | {
             "threads": torch.get_num_threads(),
             "slots": self._slots,
             "slot_rank": self._columns if self._slots else 0,
             "prefix_caching": bool(self._llm.llm_engine.vllm_config.cache_config.enable_prefix_caching),
-            "kv_used": "recompute" if fallback else self.spec.kv,
+            "kv_used": self.spec.kv,
         }
 
     def memory_parts(self) -> dict[str, int]:
         return self._rpc("zo_memory_parts")
 
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
-        spec, n = self.spec, len(probes)
-        shared = spec.kv == "shared" and one_token(batch)
+        spec, n, kind = self.spec, len(probes), probes[0].direction.kind
+        shared = spec.kv == "shared"
         rows = (shared_rows if shared else full_rows)(batch, n)
         tokens, forwards = len(rows.tokens), 1 if spec.batching == "paired" else n
         if spec.loop == "resident":
             head = n * rows.examples * rows.options if shared else len(rows.wanted) * self._vocabulary
         else:
             head = (len(rows.lengths) if shared else tokens) * self._vocabulary
-        dense_writes = (n + 1 + (2 if spec.workload == "mezo" else 0)) if spec.lora == "dense" else 0
-        a_rows = self._in_rows if spec.workload == "factorized" else 0
+        dense_writes = (n + 1 + (2 if kind == "dense" else 0)) if spec.lora == "dense" else 0
+        a_rows = self._in_rows if kind == "factorized" else 0
         itemsize = getattr(torch, spec.dtype).itemsize
         return {
             "forwards": forwards,
@@ -158,7 +160,7 @@ class VllmExecutor:
             "tokens_real": tokens,
             "head_rows": head,
             "weight_bytes_written": dense_writes * self._scoped_bytes,
-            "fold_bytes_written": 0 if spec.workload == "mezo" else self._scoped_bytes,
+            "fold_bytes_written": 0 if kind == "dense" else self._scoped_bytes,
             "adapter_bytes_written": 0
             if spec.lora == "dense"
             else n * itemsize * (self._out_rows * self._columns + a_rows * spec.rank),
@@ -173,6 +175,10 @@ class VllmExecutor:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+    def _exact(self, spec: RunSpec) -> RunSpec:
+        """The spec with the KV handling to use: reading options from the prompt's last position is not exact for every task."""
+        return spec if self._task.single_token_options else replace(spec, kv="recompute")
 
     def _open_slots(self, scoped: dict[str, tuple[int, ...]]) -> list[Any]:
         if not self._slots:
@@ -198,7 +204,7 @@ class VllmExecutor:
         from vllm import SamplingParams
 
         common: dict[str, Any] = dict(max_tokens=1, temperature=0.0, detokenize=False)
-        shared = self.spec.kv == "shared" and one_token(batch)
+        shared = self.spec.kv == "shared"
         prompts: list[tuple[int, ...]]
         if shared:
             prompts = [e.prompt for e in batch]

@@ -20,6 +20,7 @@ from bench.executors.vllm.views import lora_slices, parameter_views
 from workloads.dense import DenseStates
 from workloads.directions import Drawn, Layout, draw
 from workloads.durable import Snapshot, restore, save, state_checksum
+from workloads.make import make_workload
 from workloads.state import AccumulatedState
 from workloads.steps import run_steps
 from workloads.tasks.ragged import full_rows, one_token, shared_rows
@@ -41,9 +42,9 @@ class Resident:
         self.slot_of: list[int] = []
         self._drawn: dict[Direction, Drawn] = {}
         if adapters:
-            manager = runner.lora_manager._adapter_manager
+            manager, kind = runner.lora_manager._adapter_manager, make_workload(spec).plan(0)[0].direction.kind
             self.slot_of = [manager.lora_index_to_id.index(adapter) for adapter in adapters]
-            self.slots = AdapterSlots(lora_slices(manager, layout), layout, spec.rank, accumulates=spec.workload == "lozo")
+            self.slots = AdapterSlots(lora_slices(manager, layout), layout, spec.rank, accumulates=kind == "lowrank")
         self.use(spec.batching, spec.kv, spec.lora)
 
     def use(self, batching: str, kv: str, lora: str, variant: str = "") -> None:
