@@ -49,9 +49,9 @@ def report(paths: Paths, output: Annotated[str, typer.Option(help="folder for re
 
 
 def main() -> int:
-    """Exit 2 with one line for bad input."""
+    """Exit 2 for bad input, one line where it is not the command line itself."""
     try:
-        app(standalone_mode=False)
+        app()
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

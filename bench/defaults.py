@@ -42,7 +42,7 @@ def complete(given: dict[str, Any]) -> RunSpec:
     if workload == "factorized":
         values["rank"] = FACTORIZED_RANK
     if model == "opt-tiny":
-        values |= _tiny(workload)
+        values |= _tiny(workload) | ({"evaluate": False} if chosen["weights"] == "random" else {})
     if "eval_every" in chosen:
         values["evaluate"] = chosen["eval_every"] > 0
     spec = RunSpec(**(values | chosen))
@@ -95,7 +95,7 @@ def _tiny(workload: str) -> dict[str, Any]:
     from workloads.models import TINY_DEFAULTS
 
     names = {f.name for f in fields(RunSpec)}
-    return {name: value for name, value in TINY_DEFAULTS[workload].items() if name in names}
+    return {name: value for name, value in TINY_DEFAULTS.get(workload, TINY_DEFAULTS["lozo"]).items() if name in names}
 
 
 def _check_paths(spec: RunSpec) -> None:

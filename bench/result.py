@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -107,7 +108,11 @@ def load_result(path: Path | str) -> Result:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        data = _update(json.loads(Path(path).read_bytes(), parse_constant=_refuse_constant))
+        data = json.loads(Path(path).read_bytes(), parse_constant=_refuse_constant)
+        written = data.pop("checksum", None) if isinstance(data, dict) else None  # files from before it was written have none
+        if written is not None and written != checksum(data):
+            raise UsageError("damaged, its checksum is another; remove it or run again")
+        data = _update(data)
         result = TypeAdapter(Result).validate_json(json.dumps(data, allow_nan=False), strict=True)
         RunSpec.from_json(result.spec)
     except OSError as error:
@@ -140,7 +145,15 @@ def schema() -> dict[str, Any]:
     """JSON schema of a result file."""
     from pydantic import TypeAdapter
 
-    return TypeAdapter(Result).json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    found = TypeAdapter(Result).json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    found["properties"]["checksum"] = {"type": "string", "description": "blake2b of the rest, as compact JSON with sorted keys"}
+    return found
+
+
+def checksum(data: dict[str, Any]) -> str:
+    """Of a result's JSON, whatever its layout in the file."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _update(data: Any) -> dict[str, Any]:

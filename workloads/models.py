@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.api import UsageError
+from workloads.hub import in_reach
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
@@ -87,8 +88,11 @@ def cache_dir() -> Path:
     return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zo-bench"
 
 
-def resolve_model(model: str, weights: str, *, trust_remote_code: bool = False) -> ModelSource:
-    """Find a model by table name, local path or hub id. UsageError when it is unknown or out of reach."""
+def resolve_model(model: str, weights: str, *, trust_remote_code: bool = False, download: bool = True) -> ModelSource:
+    """Find a model by table name, local path or hub id. UsageError when it is unknown or out of reach.
+
+    download    False: look only at what is already on this machine
+    """
     if model == "opt-tiny":
         return _tiny(weights)
     folder = Path(model)
@@ -99,7 +103,7 @@ def resolve_model(model: str, weights: str, *, trust_remote_code: bool = False) 
         raise UsageError(f"--model {model}: not a model of the table, a folder or a hub id; the table has {', '.join(MODELS)}")
     if weights == "random":
         return ModelSource(model, str(_config_folder(model, hub_id)), "random", trust_remote_code)
-    path = _from_hub(hub_id, [*WEIGHT_FILES, "*.json", "*.txt", "*.model"], need="weights")
+    path = _from_hub(hub_id, [*WEIGHT_FILES, "*.json", "*.txt", "*.model"], need="weights", download=download)
     if path is None:
         if model not in MODELS and "/" not in model:
             raise UsageError(
@@ -110,6 +114,12 @@ def resolve_model(model: str, weights: str, *, trust_remote_code: bool = False) 
             "download it and pass its folder as --model, or use --weights random to measure speed alone"
         )
     return ModelSource(model, path, "pretrained", trust_remote_code)
+
+
+def tiny_is_built() -> bool:
+    from workloads.tiny import folder
+
+    return folder().exists()
 
 
 def _tiny(weights: str) -> ModelSource:
@@ -146,13 +156,14 @@ def _config_folder(model: str, hub_id: str) -> Path:
     return folder
 
 
-def _from_hub(hub_id: str, patterns: list[str], need: str) -> str | None:
+def _from_hub(hub_id: str, patterns: list[str], need: str, download: bool = True) -> str | None:
     """A local snapshot of a hub repository, downloaded where the hub can be reached; None when it cannot."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    here = not (download and in_reach())
     try:
-        path = snapshot_download(hub_id, allow_patterns=patterns, etag_timeout=5)
+        path = snapshot_download(hub_id, allow_patterns=patterns, etag_timeout=5, local_files_only=here)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
         return None
     wanted = WEIGHT_FILES if need == "weights" else (need,)

@@ -46,7 +46,12 @@ Encode = Callable[..., tuple[int, ...]]
 
 def prepare() -> Path:
     """The folder of opt-tiny, built on first use (about a minute on two cores)."""
-    return _once(f"opt-tiny-{VERSION}", _build)
+    return _once(folder().name, _build)
+
+
+def folder() -> Path:
+    """Where opt-tiny is, or will be."""
+    return cache_dir() / f"opt-tiny-{VERSION}"
 
 
 def tokenizer_file() -> Path:

@@ -66,7 +66,18 @@ def examine(results: str) -> Iterator[Finding]:
     yield probe("vllm platform", vllm_platform, "pip install -e . registers the CPU platform of this suite")
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
     yield Finding("C compiler", compiler or "none", compiler is not None, "Triton needs one on a GPU: apt-get install gcc")
+    yield from recorders("cuda" if gpu else "cpu")
     yield from models()
+
+
+def recorders(device: str) -> Iterator[Finding]:
+    """What can be watched here; why not, and how to mend it, where it cannot."""
+    from bench.recorders import available
+    from bench.registry import RECORDERS
+
+    for name in RECORDERS:
+        why, _, mend = (available(name, device) or "").partition(": ")
+        yield Finding(f"recorder {name}", why or "works here", not why, mend)
 
 
 def probe(name: str, look: Callable[[], str], mend: str) -> Finding:
@@ -114,16 +125,17 @@ def vllm_platform() -> str:
 
 
 def models() -> Iterator[Finding]:
-    """Every model of the table: where its weights are, if anywhere in reach."""
+    """Every model of the table: where its weights are, if they are on this machine. Nothing is downloaded."""
     from bench.api import UsageError
-    from workloads.models import MODELS, resolve_model
+    from workloads.models import MODELS, resolve_model, tiny_is_built
 
-    for name in MODELS:
-        if name == "opt-tiny":
+    for name, info in MODELS.items():
+        if not info.hub_id:
+            yield Finding(f"model {name}", "built" if tiny_is_built() else "not built yet; the first run does it", True)
             continue
         try:
-            found = str(resolve_model(name, "pretrained").path)
-        except UsageError as error:
-            yield Finding(f"model {name}", str(error), False, "--weights random runs without them")
+            found = resolve_model(name, "pretrained", download=False).path
+        except UsageError:
+            yield Finding(f"model {name}", f"{info.hub_id} is not cached", False, "--weights random runs without them")
         else:
             yield Finding(f"model {name}", found, True)

@@ -44,10 +44,9 @@ class Run:
         """Whether more sessions are worth starting: one that failed would fail again."""
         return self.result.status == "passed"
 
-    @property
-    def resumable(self) -> bool:
-        """Whether a session was cut short; one that scores wrongly or was never begun has nothing to go on with."""
-        return self.result.status not in ("passed", "incorrect") or not self.result.sessions
+    def resumable(self, sessions: int) -> bool:
+        """Whether going on may get further: sessions are missing or one was cut short, and none scores wrongly."""
+        return self.result.status != "incorrect" and (not self.going or len(self.result.sessions) < sessions)
 
     def add(self, session: SessionResult, data: dict[str, Any]) -> None:
         status = self.result.status if self.result.status != "passed" else session.status
@@ -72,10 +71,10 @@ def run(
         known(RECORDERS, "--record", name)
     if (record or trace) and not profile:
         raise UsageError("--no-profile with --record or --trace: recorders watch the profiled pass; drop one of them")
+    store, console = Store(results), stderr_console()  # a folder that cannot be written to is found before anything slow
     specs = complete_all(given, executors)
     count = default_sessions(specs[0].model) if sessions is None else sessions
     options = RunOptions(count, timeout_s, profile, record, trace, results)
-    store, console = Store(results), stderr_console()
     return conduct(start(specs, options, store), options, store, console)
 
 
@@ -86,6 +85,11 @@ def conduct(runs: Sequence[Run], options: RunOptions, store: Store, console: Con
             for run, index in schedule(runs, options.sessions):
                 if stop.signal is None and run.going and len(run.result.sessions) == index:
                     one_session(run, index, options, store, stop, console)
+    except UsageError:
+        for run in runs:
+            if not (run.result.sessions or run.logs):  # nothing of it has begun
+                run.journal.path.unlink()
+        raise
     finally:
         for run in runs:
             run.journal.close()
@@ -93,12 +97,12 @@ def conduct(runs: Sequence[Run], options: RunOptions, store: Store, console: Con
                 (store.local / f"{run.stem}.log").unlink(missing_ok=True)
     print_table(console, runs)
     for run in runs:
-        if run.resumable and not run.going:
+        if run.resumable(options.sessions):
             where = "" if options.results == "results" else f" --results {options.results}"
             console.print(f"go on with: python -m bench run --resume {run.result.id}{where}", soft_wrap=True, highlight=False)
     if not quiet:
         print(json.dumps(summary(runs), separators=(",", ":")))
-    return 0 if all(run.result.status == "passed" and run.result.sessions for run in runs) else 1
+    return 0 if all(run.going and len(run.result.sessions) >= options.sessions for run in runs) else 1
 
 
 def start(specs: Sequence[RunSpec], options: RunOptions, store: Store) -> list[Run]:
@@ -144,17 +148,17 @@ def one_session(run: Run, index: int, options: RunOptions, store: Store, stop: S
         where, began = store.local / f"{run.stem}.log", time.monotonic()
         log = run_process(job, timeout_s=options.timeout_s, log_path=where, stop=stop, on_event=note, log=begun)
     if log.usage_error:
-        if index == 0 and begun is None:
-            run.journal.path.unlink()
         raise UsageError(log.usage_error)
-    log.add({"event": "details", "wall_s": time.monotonic() - began})
+    facts: Event = {"event": "details", "wall_s": time.monotonic() - began}
+    run.journal.event(index, facts)  # or a result made again from the journal would lack them
+    log.add(facts)
     session = log.result()
     run.add(session, log.data)
     run.path = store.write(run.result)
     console.print(f"{title}: {describe(session)}", soft_wrap=True, highlight=False, markup=False)
     for warning in session.warnings:
         console.print(f"  warning: {warning}", soft_wrap=True, highlight=False, markup=False)
-    if "time_breakdown" in session.findings and index == options.sessions - 1:
+    if session.findings and index == options.sessions - 1:
         from bench.recorders import table
 
         console.print(table(session.findings))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.api import UsageError
 from bench.config import RunSpec
-from bench.result import Result
+from bench.result import Result, checksum
 
 
 def new_id() -> str:
@@ -41,7 +41,8 @@ class Store:
     def write(self, result: Result) -> Path:
         """Write (or overwrite) the file of a result: to a temporary file, to the disk, then renamed into place."""
         path = self.path(result)
-        text = json.dumps(result.to_json(), indent=1, allow_nan=False)
+        data = result.to_json()
+        text = json.dumps(data | {"checksum": checksum(data)}, indent=1, allow_nan=False)
         try:
             write_atomically(path, text)
         except OSError as error:

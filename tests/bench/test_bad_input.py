@@ -57,6 +57,8 @@ CPU = ("--device", "cpu")
         (["--executor", "official", "--upstream", ".", "--directions", "shared"], ["use --directions upstream"]),
         (["--executor", "vllm", "--scope", "full"], ["--scope full", "vllm with lozo supports lora"]),
         (["--workload", "factorized", "--executor", "vllm", "--scope", "full"], ["--scope full", "supports lora"]),
+        (["--seed", "-1"], ["--seed -1", "at least 0"]),
+        (["--data-seed", "-1"], ["--data-seed -1", "at least 0"]),
         (["--no-such-option"], ["--no-such-option"]),
     ],
 )
@@ -97,13 +99,27 @@ def test_another_commit_is_refused_before_anything_is_imported_for_it(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split() == ["2", "False"], done.stderr
     assert done.stderr.count("\n") == 1 and "expected 5d1ade5; clone optsuite/LOZO" in done.stderr
-    assert not (tmp_path / "results").exists()
+    assert not [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
 
 
 def test_cuda_without_a_gpu(bench, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     outcome = bench("run", "--device", "cuda")
     assert outcome.code == 2 and "--device cuda" in outcome.err and "--device cpu" in outcome.err
+
+
+def test_nothing_is_left_of_two_runs_with_bad_data(bench, tmp_path):
+    (tmp_path / "bad.csv").write_text("text,label\na,1\n")
+    outcome = bench("run", *CPU, "--executor", "eager", "--executor", "official", "--data", str(tmp_path / "bad.csv"))
+    assert outcome.code == 2 and "no column 'sentence'" in outcome.err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix in (".json", ".jsonl")]
+
+
+def test_random_opt_tiny_is_not_evaluated_unless_asked():
+    assert complete({"executor": "eager", "device": "cpu"}).evaluate
+    assert not complete({"executor": "eager", "device": "cpu", "weights": "random"}).evaluate
+    with pytest.raises(UsageError, match="random weights means nothing"):
+        complete({"executor": "eager", "device": "cpu", "weights": "random", "eval_every": 10})
 
 
 def test_official_takes_shared_directions_where_upstream_has_none_of_its_own():

@@ -208,6 +208,19 @@ def test_a_signal_leaves_a_hint_that_works(bench, script, tmp_path, number):
     assert bench(*hint[6:]).json["sessions"] == 2  # all done: the result is there, nothing runs
 
 
+def test_a_signal_names_every_run_that_lacks_sessions(script, tmp_path):
+    """One of the pair is cut short, the other has not begun: both are named, and nothing is called done."""
+    command = [*run_command(tmp_path, script(at={"5": "hang"})), "--executor", "fake"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not any(path.read_bytes().count(b'"event":"step"') == 5 for path in tmp_path.rglob("*.journal.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1 and err.count("go on with: ") == 2
+
+
 def test_resume_takes_the_options_of_the_run(bench, tmp_path):
     outcome = bench("run", "--resume", "ab12", "--steps", "3", "--executor", "eager")
     assert outcome.code == 2 and "leave out --executor, --steps" in outcome.err

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from test_result import RESULT
 
+from bench.api import UsageError
 from bench.harness.store import Store, stem, write_atomically
 from bench.result import load_result
 
@@ -27,6 +28,15 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     assert str(path) in str(error.value)
     assert load_result(path) == RESULT
     assert list(store.local.iterdir()) == [path]
+
+
+def test_a_changed_digit_is_noticed(tmp_path):
+    path = Store(tmp_path).write(RESULT)
+    text = path.read_text()
+    assert load_result(path) == RESULT and "1.5" in text
+    path.write_text(text.replace("1.5", "1.4", 1))
+    with pytest.raises(UsageError, match=rf"{path.name}: damaged"):
+        load_result(path)
 
 
 def test_a_full_disk_is_one_line_and_exit_code_1(fake, monkeypatch, tmp_path):

@@ -65,9 +65,11 @@ def test_wrong_rows_are_named(rows: list[dict], message: str, tmp_path: Path) ->
 
 def test_missing_empty_and_unknown_files(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").touch()
+    (tmp_path / "header.tsv").write_text("sentence\tlabel\n")
     (tmp_path / "notes.txt").write_text("x")
     for name, message in [
         ("none.csv", "no such file"),
+        ("header.tsv", "is empty"),
         ("empty.csv", "is empty"),
         ("notes.txt", "unknown kind"),
         ("", "no train"),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bench.api import UsageError
+from workloads.hub import in_reach
 from workloads.tasks.generated import EVAL, TASK, TRAIN, sentences
 
 OPTIONS = (" terrible", " great")
@@ -57,11 +58,17 @@ def _split(train: Rows, held_out: Rows | None, seed: int) -> tuple[Rows, Rows, R
 
 
 def _from_hub() -> tuple[Rows, Rows] | None:
-    from datasets import load_dataset
-
+    """The data set from the hub, or from the cache; None where it is in neither."""
     try:
-        found = load_dataset(HUB_ID)
-    except (OSError, ValueError, RuntimeError):  # out of reach and not cached: datasets raises any of these
+        import datasets
+    except ImportError:
+        raise UsageError("--task sst2: the package datasets is missing; install it, or give the data with --data") from None
+    cached = Path(datasets.config.HF_DATASETS_CACHE, HUB_ID.replace("/", "___")).exists()
+    if not cached and not in_reach():
+        return None
+    try:
+        found = datasets.load_dataset(HUB_ID)
+    except (OSError, ValueError, RuntimeError):  # out of reach after all: datasets raises any of these
         return None
     return _rows(found["train"], HUB_ID), _rows(found["validation"], HUB_ID)
 
@@ -90,9 +97,11 @@ def _file(path: Path) -> Rows:
 
 
 def _table(path: Path) -> list[dict[str, Any]]:
-    from datasets import Dataset
-    from datasets.exceptions import DatasetGenerationError
-
+    try:
+        from datasets import Dataset
+        from datasets.exceptions import DatasetGenerationError
+    except ImportError:
+        raise UsageError(f"--data {path}: reading it needs the package datasets; install it") from None
     logging.getLogger("datasets").setLevel(logging.CRITICAL)  # what it would print is in the error we raise
     with tempfile.TemporaryDirectory() as cache:
         options: dict[str, Any] = {"keep_in_memory": True, "cache_dir": cache}
@@ -105,6 +114,8 @@ def _table(path: Path) -> list[dict[str, Any]]:
             return Dataset.from_csv(str(path), sep=separator, keep_default_na=False, **options).to_list()
         except (DatasetGenerationError, ValueError, TypeError, OSError, LookupError) as error:
             reason = str(error.__cause__ or error).splitlines() or [type(error).__name__]
+            if "corresponds to no data" in reason[0]:
+                raise UsageError(f"--data {path}: the file is empty") from None
             raise UsageError(f"--data {path}: cannot be read as {path.suffix}: {reason[0]}") from None
 
 
