@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bench.api import Batch, Probe, Update, UsageError, Workload
+from bench.api import Batch, Probe, Update, UsageError, Workload, phase
 from bench.capabilities import CAPABILITIES
 from bench.config import RunSpec
 from bench.executors.vllm import engine
@@ -197,7 +197,8 @@ class VllmExecutor:
         from workloads.tasks.loss import classification_loss
 
         labels = torch.tensor([example.label for example in batch])
-        return torch.stack([classification_loss(s, labels) for s in self._request_logprobs(batch, adapters)])
+        with phase("score"):
+            return torch.stack([classification_loss(s, labels) for s in self._request_logprobs(batch, adapters)])
 
     def _request_logprobs(self, batch: Batch, adapters: Sequence[Any]) -> torch.Tensor:
         """Mean log-prob of each option [n_adapters, n_examples, n_options] through LLM.generate; None is the base model."""
