@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import count, islice
+from itertools import chain, count, islice
 from statistics import median
 from typing import Any
 
@@ -71,7 +71,7 @@ def run_blocks(job: BlocksJob, emit: Emit) -> None:
     The reference is computed first, while the device is empty.
     """
     from workloads.make import make_workload
-    from workloads.tasks.batches import batch_stream
+    from workloads.tasks.batches import batch_stream, typical
 
     specs = [RunSpec.from_json(fields) for fields in job.loads]
     first = specs[0]
@@ -93,7 +93,8 @@ def run_blocks(job: BlocksJob, emit: Emit) -> None:
             points.each(partial(points.block, index=index, batches=given), backwards=index % 2 == 1)
         if job.profile:
             emit({"event": "stage", "name": "profile"})
-            points.each(lambda number: points.profile(number, batches[0][-1]))
+            middle = typical(chain.from_iterable(batches))
+            points.each(lambda number: points.profile(number, middle))
         emit({"event": "done"})
     finally:
         for one in loaded:

@@ -35,6 +35,8 @@ from bench.result import Evaluation, Status
 
 PROFILED_STEPS = 5
 CHECKSUM_EVERY = 200
+SAMPLED_BATCHES = 500
+"""How many batches are looked at for a typical one to profile."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ class Training:
 
     def run(self, first: Batch, stream: Iterable[Batch]) -> None:
         """Warm-up steps count: the trajectory starts at step 0 and timed steps go on where they end."""
+        from workloads.tasks.batches import typical
+
         spec, clock, history = self.spec, self.inputs.clock, self.keeper.history
         total, done = spec.warmup + spec.steps, len(history.steps)
         feed = islice(chain([first], stream), done, None)
@@ -143,7 +147,7 @@ class Training:
         facts = {} if done else {"timed_wall_s": wall_s}
         self.emit({"event": "details", **facts} | ({"clocks": clocks} if clocks else {}))
         if self.job.profile and self.inputs.profiled:
-            self.profile(first, total, median(timed))
+            self.profile(typical(islice(batches(spec, self.inputs), min(total, SAMPLED_BATCHES))), total, median(timed))
 
     def stops(self) -> set[int]:
         """Where something is done between two steps."""

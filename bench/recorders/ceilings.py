@@ -53,14 +53,24 @@ def model_flop_per_s(linears: dict[tuple[int, int], int], tokens: int, device: t
     return flops / seconds
 
 
-def cached(folder: Path, key: dict[str, Any], measure: Callable[[], dict[str, float]]) -> dict[str, Any]:
-    """What `measure` returns, measured once per key (machine, software, sizes); delete the folder to measure again."""
+def cached(folder: Path, key: dict[str, Any], measure: Callable[[], float], seen: float = 0.0) -> dict[str, Any]:
+    """{"rate", "measured_on", "measured_at"}: what `measure` returns, kept per key (machine, software, sizes).
+
+    seen    a rate that a step has reached: a ceiling below it was measured on a busy machine, and is measured again
+    """
     digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=8).hexdigest()
     path = folder / f"{digest}.json"
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):  # not there, or cut off
-        found = {**measure(), "measured_on": key, "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        held = json.loads(path.read_text())
+        known = float(held["rate"])
+    except (OSError, ValueError, LookupError, TypeError):  # not there, or cut off
+        known = 0.0
+    if known > seen:
+        return held
+    rate = measure()
+    if rate <= known:
+        return held
+    found = {"rate": rate, "measured_on": key, "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps(found))

@@ -39,7 +39,7 @@ class Roofline(BaseRecorder):
         shapes = ModelShapes.of(context.source)
         least = Required.of(context.batch, len(context.probes))
         work = context.executor.work(context.batch, context.probes)
-        limits = measured(shapes, least.tokens, context.device, dtype)
+        limits = measured(shapes, least, context.device, dtype, context.timed_step_s)
         whole_head = work["head_rows"] >= work["rows"] * shapes.head[0]
         read = work["forwards"] * weight_bytes(shapes, shapes.head[0] if whole_head else least.words, dtype)
         rewritten = 2 * work["weight_bytes_written"] + work["adapter_bytes_written"]
@@ -76,22 +76,26 @@ def weight_bytes(shapes: ModelShapes, words: int, dtype: torch.dtype) -> int:
     return (shapes.linear_elements + words * shapes.head[1]) * dtype.itemsize
 
 
-def measured(shapes: ModelShapes, tokens: int, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """The three ceilings of this machine, from the cache where they were measured before."""
-    machine = ceilings.machine(device)
-    folder = cache_dir() / "ceilings"
+def measured(shapes: ModelShapes, least: Required, device: torch.device, dtype: torch.dtype, step_s: float) -> dict[str, Any]:
+    """The three ceilings of this machine, from the cache unless a step of `step_s` seconds shows one to be too low."""
+    machine, folder = ceilings.machine(device), cache_dir() / "ceilings-2"
     linears = sorted([*shape, count] for shape, count in shapes.linears.items())
-    copy = ceilings.cached(folder, machine | {"what": "copy"}, lambda: {"copy_bytes_per_s": ceilings.copy_bytes_per_s(device)})
-    product = ceilings.cached(
-        folder,
-        machine | {"what": "matmul", "dtype": str(dtype)},
-        lambda: {"matmul_flop_per_s": ceilings.matmul_flop_per_s(device, dtype)},
-    )
-    model = ceilings.cached(
-        folder,
-        machine | {"what": "model", "dtype": str(dtype), "linears": linears, "tokens": tokens},
-        lambda: {"model_flop_per_s": ceilings.model_flop_per_s(shapes.linears, tokens, device, dtype)},
-    )
-    rates = ("copy_bytes_per_s", "matmul_flop_per_s", "model_flop_per_s")
-    found = {name: value for part in (copy, product, model) for name, value in part.items() if name in rates}
-    return found | {"machine": machine, "measured_at": min(part["measured_at"] for part in (copy, product, model))}
+    flops = shapes.flops(least.tokens, least.rows, least.head_rows)
+    copied = weight_bytes(shapes, least.words, dtype) / step_s
+    typed = machine | {"dtype": str(dtype)}
+    parts = {
+        "copy_bytes_per_s": (machine | {"what": "copy"}, lambda: ceilings.copy_bytes_per_s(device), copied),
+        "matmul_flop_per_s": (
+            typed | {"what": "matmul"},
+            lambda: ceilings.matmul_flop_per_s(device, dtype),
+            flops["total"] / step_s,
+        ),
+        "model_flop_per_s": (
+            typed | {"what": "model", "linears": linears, "tokens": least.tokens},
+            lambda: ceilings.model_flop_per_s(shapes.linears, least.tokens, device, dtype),
+            flops["linear"] / step_s,
+        ),
+    }
+    found = {name: ceilings.cached(folder, *part) for name, part in parts.items()}
+    rates = {name: held["rate"] for name, held in found.items()}
+    return rates | {"machine": machine, "measured_at": min(held["measured_at"] for held in found.values())}

@@ -147,7 +147,7 @@ def test_dense_changes_become_adapters_by_svd(bench, runs, tmp_path):
     assert held_out_loss(adapted(run, tmp_path / "a"), run) == pytest.approx(evaluated(run, "eval"), abs=1e-3)
 
 
-def test_vllm_serves_merged_weights_and_an_adapter_and_scores_as_the_runs_did(bench, runs, tmp_path):
+def test_vllm_serves_merged_weights_and_an_adapter_and_scores_as_the_runs_did(bench, runs, tmp_path, monkeypatch):
     """A run tunes the model, another goes on from its merged weights: one engine serves the first, and the second's adapter."""
     from bench.executors.vllm.engine import prepare_environment
 
@@ -158,6 +158,7 @@ def test_vllm_serves_merged_weights_and_an_adapter_and_scores_as_the_runs_did(be
     second = replace(first, folder=tmp_path / "second", model=whole).here()
     assert bench(*export, str(adapter), second.id, "--results", str(second.folder)).code == 0
     prepare_environment("cpu")
+    monkeypatch.setattr(torch, "set_num_threads", torch.set_num_threads)  # vLLM puts a stub in its place: put it back afterwards
     from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
 

@@ -93,14 +93,24 @@ def test_roofline_divides_by_ceilings_measured_once(context, tmp_path, monkeypat
     assert found["achieved"] == required["floor_s"] / 0.01
     assert found["attainable_s"] >= required["flops"] / limits["model_flop_per_s"]
     assert Roofline(context, None).collect() == found  # and not measured again
-    assert len(list((tmp_path / "cache" / "ceilings").iterdir())) == 3
+    assert len(list((tmp_path / "cache" / "ceilings-2").iterdir())) == 3
 
 
 def test_a_damaged_cache_entry_is_measured_again(tmp_path):
-    assert ceilings.cached(tmp_path, {"k": 1}, lambda: {"rate": 5.0})["rate"] == 5.0
-    assert ceilings.cached(tmp_path, {"k": 1}, lambda: {"rate": 6.0})["rate"] == 5.0
-    next(tmp_path.iterdir()).write_text("{")
-    assert ceilings.cached(tmp_path, {"k": 1}, lambda: {"rate": 6.0})["rate"] == 6.0
+    assert ceilings.cached(tmp_path, {"k": 1}, lambda: 5.0)["rate"] == 5.0
+    assert ceilings.cached(tmp_path, {"k": 1}, lambda: 6.0)["rate"] == 5.0
+    for damaged in ("{", "[]", "{}"):
+        next(tmp_path.iterdir()).write_text(damaged)
+        assert ceilings.cached(tmp_path, {"k": 1}, lambda: 6.0)["rate"] == 6.0
+
+
+def test_a_ceiling_that_a_step_has_passed_is_measured_again(tmp_path):
+    """It was measured while the machine was busy; the best that was ever seen is kept."""
+    assert ceilings.cached(tmp_path, {"k": 1}, lambda: 5.0)["rate"] == 5.0
+    assert ceilings.cached(tmp_path, {"k": 1}, lambda: 9.0, seen=4.0)["rate"] == 5.0
+    assert ceilings.cached(tmp_path, {"k": 1}, lambda: 4.0, seen=6.0)["rate"] == 5.0
+    assert ceilings.cached(tmp_path, {"k": 1}, lambda: 9.0, seen=6.0)["rate"] == 9.0
+    assert ceilings.cached(tmp_path, {"k": 1}, lambda: 1.0)["rate"] == 9.0
 
 
 def test_ceilings_lie_where_a_machine_can_be(monkeypatch):

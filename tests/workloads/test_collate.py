@@ -7,7 +7,7 @@ import math
 import torch
 
 from bench.api import Example
-from workloads.tasks.batches import batch_stream
+from workloads.tasks.batches import batch_stream, typical
 from workloads.tasks.collate import option_rows
 from workloads.tasks.loss import accuracy, classification_loss
 
@@ -35,3 +35,11 @@ def test_the_loss_by_hand() -> None:
     assert math.isclose(classification_loss(scores, labels).item(), (-math.log(0.75) - math.log(0.5)) / 2, rel_tol=1e-6)
     assert math.isclose(classification_loss(scores + 7, labels).item(), classification_loss(scores, labels).item(), rel_tol=1e-6)
     assert accuracy(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([1, 1])) == 0.5
+
+
+def test_the_typical_batch_has_the_median_length_and_the_usual_size() -> None:
+    def batch(*lengths: int) -> list[Example]:
+        return [Example((0,) * n, ((7,), (9,)), 0) for n in lengths]
+
+    short = batch(100)  # the last of an epoch
+    assert typical([batch(9, 9), batch(1, 2), short, batch(5, 4)]) == batch(5, 4)

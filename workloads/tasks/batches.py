@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -16,3 +16,11 @@ def batch_stream(examples: Sequence[Example], batch_size: int, seed: int) -> Ite
         order = random.permutation(len(examples))
         for start in range(0, len(order), batch_size):
             yield tuple(examples[i] for i in order[start : start + batch_size])
+
+
+def typical(batches: Iterable[Sequence[Example]]) -> Sequence[Example]:
+    """Of the batches of the usual size, the one with the median number of prompt tokens: what a profile stands for."""
+    found = list(batches)
+    size = max(map(len, found))
+    ordered = sorted((b for b in found if len(b) == size), key=lambda batch: sum(len(example.prompt) for example in batch))
+    return ordered[len(ordered) // 2]
