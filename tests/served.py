@@ -29,4 +29,5 @@ class Served:
     def _set_up(self, spec: RunSpec) -> None:
         adapters = [request.lora_int_id for request in self.executor._requests] if spec.lora != "dense" else []
         self.executor.spec = spec
-        self.executor._rpc("zo_setup", spec, layout(self.source, "full"), layout(self.source, spec.scope), adapters)
+        full, scoped, reach = layout(self.source, "full"), layout(self.source, spec.scope), self.executor._reach()
+        self.executor._rpc("zo_setup", spec, full, scoped, adapters, reach)

@@ -55,3 +55,9 @@ def fold_(weight: torch.Tensor, u: torch.Tensor, vt: torch.Tensor, seed: int) ->
     stride, rank = weight.stride(0), u.shape[1]
     depth = 16 if rank <= 16 else 32
     _fold[grid](weight, u, vt, seed, rows, columns, rank, stride, BM=BLOCK_ROWS, BN=BLOCK_COLUMNS, BK=depth)
+
+
+def warm_up(dtype: torch.dtype, rank: int) -> None:
+    """Compile the kernel for a rank, so that the first fold of a run takes no longer than the next."""
+    weight = torch.zeros(BLOCK_ROWS, BLOCK_COLUMNS, dtype=dtype, device="cuda")
+    fold_(weight, weight.float()[:, :rank].contiguous(), weight.float()[:rank].contiguous(), 0)

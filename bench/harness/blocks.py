@@ -12,6 +12,7 @@ all points of a round are given the same batches.
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -19,7 +20,7 @@ from itertools import chain, count, islice
 from statistics import median
 from typing import Any
 
-from bench.api import Batch, Executor
+from bench.api import Batch, Executor, UsageError
 from bench.config import RunSpec
 from bench.harness import gate
 from bench.harness.events import Emit
@@ -120,15 +121,16 @@ class Points:
     timed: dict[int, list[float]] = field(default_factory=dict)
 
     def each(self, work: Callable[[int], None], *, backwards: bool = False) -> None:
-        """A point whose losses are wrong, or that needs more memory than there is, is left out from then on."""
+        """A point whose losses are wrong, that needs more memory than there is, or that fails is left out from then on."""
         order: Iterable[int] = reversed(self.live) if backwards else self.live
         for number in list(order):
             try:
                 work(number)
+            except UsageError:
+                raise
             except Exception as error:
                 status, text = ("incorrect", str(error)) if isinstance(error, WrongLosses) else classify(error)
-                if status == "failed":
-                    raise
+                traceback.print_exc()
                 self.live.remove(number)
                 self.emit({"event": "point_failed", "point": number, "status": status, "error": text})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -24,3 +25,10 @@ def typical(batches: Iterable[Sequence[Example]]) -> Sequence[Example]:
     size = max(map(len, found))
     ordered = sorted((b for b in found if len(b) == size), key=lambda batch: sum(len(example.prompt) for example in batch))
     return ordered[len(ordered) // 2]
+
+
+def sum_range(values: Sequence[int], count: int) -> tuple[int, int]:
+    """Between what the sum of `count` of these values falls, but for one minibatch in a million (five standard deviations)."""
+    middle, margin = count * float(np.mean(values)), 5 * float(np.std(values)) * count**0.5
+    low, high = math.floor(middle - margin), math.ceil(middle + margin)
+    return max(low, count * min(values)), min(high, count * max(values))

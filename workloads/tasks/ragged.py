@@ -77,6 +77,14 @@ def full_rows(batch: Batch, probes: int) -> Rows:
     )
 
 
+def synthetic(lengths: Ints, probes: int) -> Rows:
+    """Rows of given lengths, equally many of each probe, that nothing is read from: to try a pass out. Token 0 throughout."""
+    states = np.arange(len(lengths), dtype=np.int32) * probes // len(lengths)
+    nothing = np.zeros(0, dtype=np.int32)
+    tokens = np.zeros(int(lengths.sum()), dtype=np.int32)
+    return Rows(tokens, lengths, states.astype(np.int32), nothing, nothing, nothing, None, len(lengths) // probes, 1)
+
+
 def one_token(batch: Batch) -> bool:
     """Whether the shared form is exact for this batch: every option is a single token."""
     return all(_single(e) for e in batch)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,21 +65,42 @@ def start(spec: RunSpec, source: ModelSource, *, slots: int, rank: int, rows: in
     length = -(-(longest + 1) // BLOCK) * BLOCK
     tokens = max(rows * longest, length)
     settings |= _runtime(spec, tokens)
-    return LLM(
-        source.path,
-        skip_tokenizer_init=True,
-        seed=spec.seed,
-        max_model_len=length,
-        max_num_seqs=rows,
-        max_num_batched_tokens=tokens,
-        block_size=BLOCK,
-        kv_cache_memory_bytes=kv_bytes(source, spec.dtype, rows, length),
-        enable_prefix_caching=False,
-        disable_log_stats=True,
-        trust_remote_code=spec.trust_remote_code,
-        worker_extension_cls=WORKER,
-        **settings,
-    )
+    with lora_kernels(spec.device):
+        return LLM(
+            source.path,
+            skip_tokenizer_init=True,
+            seed=spec.seed,
+            max_model_len=length,
+            max_num_seqs=rows,
+            max_num_batched_tokens=tokens,
+            block_size=BLOCK,
+            kv_cache_memory_bytes=kv_bytes(source, spec.dtype, rows, length),
+            enable_prefix_caching=False,
+            disable_log_stats=True,
+            trust_remote_code=spec.trust_remote_code,
+            worker_extension_cls=WORKER,
+            **settings,
+        )
+
+
+@contextmanager
+def lora_kernels(device: str) -> Iterator[None]:
+    """While the engine starts on a GPU, vLLM is given our LoRA kernels where it asks its platform for a wrapper class."""
+    if device == "cpu":  # our CPU platform names its own
+        yield
+        return
+    from vllm.platforms import current_platform
+
+    kind: Any = type(current_platform)
+    own = kind.__dict__.get("get_punica_wrapper")
+    kind.get_punica_wrapper = classmethod(lambda _: "bench.executors.vllm.lora_cuda.TritonLora")
+    try:
+        yield
+    finally:
+        if own is None:
+            del kind.get_punica_wrapper
+        else:
+            kind.get_punica_wrapper = own
 
 
 def _runtime(spec: RunSpec, tokens: int) -> dict[str, Any]:
@@ -91,7 +114,7 @@ def _runtime(spec: RunSpec, tokens: int) -> dict[str, Any]:
     settings: dict[str, Any] = {"gpu_memory_utilization": 0.05}  # only a check at the start: the KV pool's size is given in bytes
     if spec.lora == "unfused":
         return settings | {"enforce_eager": True}
-    sizes = [size for size in (*range(64, 640, 16), *range(640, 1281, 64), *range(1408, 1793, 128)) if size <= tokens] or [tokens]
+    sizes = [size for size in (*range(64, 640, 32), *range(640, 1281, 64), *range(1408, 1793, 128)) if size <= tokens] or [tokens]
     graphs = {"cudagraph_mode": "PIECEWISE", "cudagraph_capture_sizes": sizes, "cudagraph_specialize_lora": False}
     return settings | {"compilation_config": graphs}
 

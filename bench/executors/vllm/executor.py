@@ -20,6 +20,7 @@ from workloads.make import make_workload
 from workloads.memory import release
 from workloads.models import ModelSource
 from workloads.steps import run_steps
+from workloads.tasks.batches import sum_range
 from workloads.tasks.ragged import full_rows, shared_rows
 from workloads.weights import layout
 
@@ -67,7 +68,7 @@ class VllmExecutor:
         )
         torch.set_num_threads = set_num_threads  # vLLM's CPU worker puts a stub in its place, for the whole process
         self._requests = self._open_slots(scoped)
-        self._rpc("zo_setup", spec, full, scoped, [request.lora_int_id for request in self._requests])
+        self._rpc("zo_setup", spec, full, scoped, [request.lora_int_id for request in self._requests], self._reach())
 
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         if self.spec.loop == "resident":
@@ -127,7 +128,7 @@ class VllmExecutor:
             raise UsageError(f"--loop requests: vLLM's own loop has no variant {variant!r}; use --loop resident")
         if lora != "dense" and not self._slots:
             raise UsageError("--lora dense: the engine was started without adapter slots; start it with --lora fused to switch")
-        self._rpc("zo_use", batching, self.spec.kv, lora, variant)
+        self._rpc("zo_use", batching, self.spec.kv, lora, self.spec.loop, variant)
 
     def details(self) -> dict[str, Any]:
         return self._rpc("zo_facts") | {
@@ -179,6 +180,14 @@ class VllmExecutor:
     def _exact(self, spec: RunSpec) -> RunSpec:
         """The spec with the KV handling to use: reading options from the prompt's last position is not exact for every task."""
         return spec if self._task.single_token_options else replace(spec, kv="recompute")
+
+    def _reach(self) -> dict[str, tuple[int, int, int]]:
+        """By KV handling: rows of one probe's share of a batch, and the fewest and most tokens to expect of it."""
+        train, size = self._task.train, self.spec.batch_size
+        shared = [len(e.prompt) for e in train]
+        whole = [sum(len(e.prompt) + len(option) for option in e.options) for e in train]
+        options = len(train[0].options)
+        return {"shared": (size, *sum_range(shared, size)), "recompute": (size * options, *sum_range(whole, size))}
 
     def _open_slots(self, scoped: dict[str, tuple[int, ...]]) -> list[Any]:
         if not self._slots:

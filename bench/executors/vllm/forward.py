@@ -6,16 +6,19 @@ forward context. Written against vLLM 0.26's first model runner (GPUModelRunner 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from vllm.forward_context import set_forward_context
+from vllm.config import CUDAGraphMode
+from vllm.forward_context import BatchDescriptor, set_forward_context
 
 from bench.api import Batch
 from bench.executors.vllm import lora_meta
+from bench.executors.vllm.graphs import ForwardGraphs, Kind
 from bench.executors.vllm.lora import SegmentedLora, UnfusedLora, segments_of
-from workloads.tasks.ragged import Rows
+from workloads.tasks.ragged import Rows, synthetic
 
 
 class Forward:
@@ -29,6 +32,7 @@ class Forward:
         self.compiled = self.graphs = True
         self._manager: Any = runner.lora_manager._adapter_manager if runner.lora_config else None
         self._fused = self._manager.punica_wrapper_mapping if self._manager else {}
+        self._recorded = ForwardGraphs()
         self._share_kv_pool()
 
     def _share_kv_pool(self) -> None:
@@ -61,6 +65,12 @@ class Forward:
     def hidden(self, rows: Rows, slots: list[int]) -> torch.Tensor:
         """Final hidden states [tokens, hidden] of every row. slots: the adapter slot of each probe of the rows, -1 for none."""
         runner, n, total = self.runner, len(rows.lengths), len(rows.tokens)
+        kept = self._recorded.find(_kind(n, slots), total) if self.graphs else None
+        if kept is not None:
+            self._fill(rows, n, total, kept.padded, kept.mappings)
+            self._map_tokens(rows, slots)
+            kept.graph.replay()
+            return kept.out[:total]
         longest = int(rows.lengths.max())
         mode, descriptor, *_ = runner._determine_batch_execution_and_padding(
             num_tokens=total,
@@ -73,17 +83,49 @@ class Forward:
             force_num_active_loras=len(set(slots) - {-1}),
         )
         padded = descriptor.num_tokens
-        kv_slots = self._fill(rows, n, total)
         by_group, by_layer = runner._get_slot_mappings(
             num_tokens_padded=padded, num_reqs_padded=n, num_tokens_unpadded=total, ubatch_slices=None
         )
-        for mapping in by_group.values():
-            mapping[:total].copy_(kv_slots)
+        self._fill(rows, n, total, padded, tuple(by_group.values()))
         metadata, _ = runner._build_attention_metadata(
             num_tokens=total, num_reqs=n, max_query_len=longest, slot_mappings=by_group
         )
-        if self._manager is not None:
-            self._map_tokens(np.repeat(np.array(slots, dtype=np.int32)[rows.states], rows.lengths))
+        self._map_tokens(rows, slots)
+        return self._run(padded, metadata, by_layer, mode, descriptor)[:total]
+
+    @torch.inference_mode()
+    def record(self, n: int, slots: list[int], tokens: tuple[int, int]) -> None:
+        """Record graphs for batches of n rows that have between tokens[0] and tokens[1] tokens, where there are graphs."""
+        config = self.runner.compilation_config
+        if self.device.type != "cuda" or not self.compiled or not config.cudagraph_capture_sizes:
+            return
+        sizes, most = sorted(config.cudagraph_capture_sizes), n * self.runner.max_model_len
+        last = next((size for size in sizes if size >= tokens[1]), sizes[-1])
+        wanted = [size for size in sizes if max(n, tokens[0]) <= size <= min(last, most)]
+        self._recorded.record(_kind(n, slots), wanted, lambda padded: self._stage(n, slots, padded))
+
+    def _stage(self, n: int, slots: list[int], padded: int) -> tuple[Callable[[], torch.Tensor], Sequence[torch.Tensor]]:
+        """A batch that fills a padded size, in the buffers, and the pass over it for any batch of n rows and that size."""
+        runner = self.runner
+        lengths = np.diff(np.arange(n + 1, dtype=np.int64) * padded // n).astype(np.int32)
+        rows = synthetic(lengths, len(slots))
+        by_group, by_layer = runner._get_slot_mappings(
+            num_tokens_padded=padded, num_reqs_padded=n, num_tokens_unpadded=padded, ubatch_slices=None
+        )
+        mappings = tuple(by_group.values())
+        self._fill(rows, n, padded, padded, mappings)
+        runner.optimistic_seq_lens_cpu[:n] = runner.max_model_len  # the longest that any replay may have
+        metadata, _ = runner._build_attention_metadata(
+            num_tokens=padded, num_reqs=n, max_query_len=runner.max_model_len, slot_mappings=by_group
+        )
+        for layer in {id(layer): layer for layer in metadata.values()}.values():
+            layer.scheduler_metadata = None  # of this batch alone; the kernel then makes its own on the device
+            layer.max_num_splits = 1
+        self._map_tokens(rows, slots)
+        return lambda: self._run(padded, metadata, by_layer, CUDAGraphMode.NONE, BatchDescriptor(padded)), mappings
+
+    def _run(self, padded: int, metadata: Any, by_layer: Any, mode: CUDAGraphMode, descriptor: BatchDescriptor) -> torch.Tensor:
+        runner = self.runner
         with set_forward_context(
             metadata,
             runner.vllm_config,
@@ -93,15 +135,18 @@ class Forward:
             slot_mapping=by_layer,
             skip_compiled=not self.compiled,
         ):
-            out = runner.model(
+            return runner.model(
                 input_ids=runner.input_ids.gpu[:padded],
                 positions=runner.positions[:padded],
                 intermediate_tensors=None,
                 inputs_embeds=None,
             )
-        return out[:total]
 
-    def _map_tokens(self, slots: np.ndarray) -> None:
+    def _map_tokens(self, rows: Rows, states: list[int]) -> None:
+        """Tell the LoRA kernels the slot of every token."""
+        if self._manager is None:
+            return
+        slots = np.repeat(np.array(states, dtype=np.int32)[rows.states], rows.lengths)
         wrapper = next(iter(self._manager.punica_wrapper_mapping.values()))
         if isinstance(wrapper, SegmentedLora):
             wrapper.segments = segments_of(slots.tolist())
@@ -109,16 +154,17 @@ class Forward:
             lora_meta.fill(wrapper.token_mapping_meta, slots, self.to_device)
         self._manager._last_mapping = None  # what vLLM remembers having set for its own requests no longer holds
 
-    def _fill(self, rows: Rows, n: int, total: int) -> torch.Tensor:
-        """Copy a batch's layout into the runner's buffers with one transfer; returns the KV slot of every token."""
+    def _fill(self, rows: Rows, n: int, total: int, padded: int, mappings: tuple[torch.Tensor, ...]) -> None:
+        """Copy a batch's layout into the runner's buffers with one transfer. mappings: where the KV slot of each token goes."""
         runner, lengths = self.runner, rows.lengths
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
         within = np.arange(total, dtype=np.int32) - np.repeat(starts[:-1], lengths)
         per_row = -(-int(lengths.max()) // self.block)
         blocks = 1 + np.arange(n * per_row, dtype=np.int32).reshape(n, per_row)  # block 0 is vLLM's null block
-        slots = np.repeat(blocks[:, 0], lengths) * self.block + within
+        slots = np.full(padded, -1, dtype=np.int32)  # the padding writes no keys and values
+        slots[:total] = np.repeat(blocks[:, 0], lengths) * self.block + within
         packed = self.to_device(np.concatenate([rows.tokens, within, slots, starts, lengths]))
-        tokens, positions, slot_mapping, start_loc, seq_lens = packed.split([total, total, total, n + 1, n])
+        tokens, positions, slot_mapping, start_loc, seq_lens = packed.split([total, total, padded, n + 1, n])
         runner.input_ids.gpu[:total].copy_(tokens)
         runner.positions[:total].copy_(positions)
         runner.query_start_loc.np[: n + 1] = starts
@@ -132,7 +178,8 @@ class Forward:
         table = runner.input_batch.block_table[0].block_table
         table.np[:n, :per_row] = blocks
         table.gpu[:n, :per_row].copy_(self.to_device(blocks))
-        return slot_mapping
+        for mapping in mappings:
+            mapping[:padded].copy_(slot_mapping)
 
     def to_device_labels(self, batch: Batch) -> torch.Tensor:
         """The right option of each example [examples]."""
@@ -144,3 +191,7 @@ class Forward:
         if self.device.type == "cpu":
             return tensor
         return tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+def _kind(n: int, slots: list[int]) -> Kind:
+    return n, len(slots), max(slots) >= 0

@@ -25,11 +25,14 @@ from workloads.state import AccumulatedState
 from workloads.steps import run_steps
 from workloads.tasks.ragged import full_rows, one_token, shared_rows
 
+Reach = dict[str, tuple[int, int, int]]
+
 
 class Resident:
-    """Built once per loaded engine. adapters: vLLM's adapter ids, one for each probe; empty for dense workloads."""
+    """Built once per loaded engine. adapters: vLLM's adapter ids, one for each probe; empty for dense workloads; reach: KV
+    handling -> (rows, fewest tokens, most tokens) of one probe's share of a batch."""
 
-    def __init__(self, runner: Any, spec: RunSpec, full: Layout, layout: Layout, adapters: list[int]) -> None:
+    def __init__(self, runner: Any, spec: RunSpec, full: Layout, layout: Layout, adapters: list[int], reach: Reach) -> None:
         self.runner, self.spec, self.layout = runner, spec, layout
         views = parameter_views(runner.model, full)
         self.weights = {name: views[name] for name in layout}
@@ -45,9 +48,14 @@ class Resident:
             manager, kind = runner.lora_manager._adapter_manager, make_workload(spec).plan(0)[0].direction.kind
             self.slot_of = [manager.lora_index_to_id.index(adapter) for adapter in adapters]
             self.slots = AdapterSlots(lora_slices(manager, layout), layout, spec.rank, accumulates=kind == "lowrank")
-        self.use(spec.batching, spec.kv, spec.lora)
+        self._reach = reach
+        if self.slots is not None and self.device.type == "cuda" and self.dtype != torch.float32:
+            from workloads.fused_fold import warm_up
 
-    def use(self, batching: str, kv: str, lora: str, variant: str = "") -> None:
+            warm_up(self.dtype, spec.rank)
+        self.use(spec.batching, spec.kv, spec.lora, spec.loop)
+
+    def use(self, batching: str, kv: str, lora: str, loop: str, variant: str = "") -> None:
         """Switch features between steps; the parameters stay what they are. Plain products per probe are never compiled."""
         self.batching, self.kv, self.lora = batching, kv, lora
         self.forward.compiled = variant != "uncompiled" and lora != "unfused"
@@ -58,6 +66,10 @@ class Resident:
             self.dense = DenseStates(self.weights)
         elif lora != "dense":
             self.dense = None
+        if self.forward.graphs and loop == "resident":
+            slots = [-1] if lora == "dense" else self.slot_of if batching == "paired" else self.slot_of[:1]
+            rows, fewest, most = (len(slots) * number for number in self._reach[kv])
+            self.forward.record(rows, slots, (fewest, most))
 
     @torch.inference_mode()
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:

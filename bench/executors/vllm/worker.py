@@ -9,7 +9,7 @@ import torch
 
 from bench.api import Batch, Probe, Update, Workload
 from bench.config import RunSpec
-from bench.executors.vllm.resident import Resident
+from bench.executors.vllm.resident import Reach, Resident
 from workloads.directions import Layout
 from workloads.durable import Snapshot
 
@@ -20,7 +20,7 @@ class ZoWorker:
     model_runner: Any
     zo: Resident
 
-    def zo_setup(self, spec: RunSpec, full: Layout, layout: Layout, adapters: list[int]) -> None:
+    def zo_setup(self, spec: RunSpec, full: Layout, layout: Layout, adapters: list[int], reach: Reach) -> None:
         from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
         if not isinstance(self.model_runner, GPUModelRunner):
@@ -29,7 +29,7 @@ class ZoWorker:
                 f"vLLM chose the model runner {kind.__module__}.{kind.__name__}; this executor needs its first one: "
                 "set VLLM_USE_V2_MODEL_RUNNER=0"
             )
-        self.zo = Resident(self.model_runner, spec, full, layout, adapters)
+        self.zo = Resident(self.model_runner, spec, full, layout, adapters, reach)
 
     def zo_score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         return self.zo.score(batch, probes)
@@ -70,8 +70,8 @@ class ZoWorker:
     def zo_parameters(self) -> dict[str, torch.Tensor]:
         return self.zo.parameters()
 
-    def zo_use(self, batching: str, kv: str, lora: str, variant: str) -> None:
-        self.zo.use(batching, kv, lora, variant)
+    def zo_use(self, batching: str, kv: str, lora: str, loop: str, variant: str) -> None:
+        self.zo.use(batching, kv, lora, loop, variant)
 
     def zo_facts(self) -> dict[str, Any]:
         return self.zo.facts()

@@ -1,0 +1,76 @@
+"""The GPU's LoRA kernels in Triton's interpreter, against float64: several slices, slots, ranks and ragged edges."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys, torch
+from bench.executors.vllm.triton_lora import lora_linear
+
+dtype, rank, slots, outs = getattr(torch, sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), list(map(int, sys.argv[4:]))
+tokens, inner, columns = 75, 1100, sum(outs)
+torch.manual_seed(0)
+mapping = torch.repeat_interleave(torch.arange(slots), 64 // slots).to(torch.int32)
+mapping = torch.cat([mapping, torch.full((90 - len(mapping),), -1, dtype=torch.int32)])  # some tokens of no slot; longer than x
+x = torch.randn(tokens, inner + 4).to(dtype)[:, :inner]
+a = [(torch.randn(slots, 1, rank, inner) / inner**0.5).to(dtype) for _ in outs]
+b = [torch.randn(slots, 1, out, rank).to(dtype) for out in outs]
+start = torch.randn(tokens, columns + 5).to(dtype)
+y = start.clone()
+lora_linear(y[:, :columns], x, a, b, mapping, 0.5)
+truth = start.double()
+for token in range(tokens):
+    slot = int(mapping[token])
+    if slot >= 0:
+        parts = [b[i][slot, 0].double() @ (a[i][slot, 0].double() @ x[token].double()) for i in range(len(outs))]
+        truth[token, :columns] += 0.5 * torch.cat(parts)
+error = (y.double() - truth).norm() / truth.norm()
+assert error < {torch.float16: 1e-3, torch.float32: 1e-5}[dtype], error
+untouched = mapping[:tokens] < 0
+assert untouched.any() and torch.equal(y[untouched], start[untouched]) and torch.equal(y[:, columns:], start[:, columns:])
+assert not torch.equal(y[~untouched], start[~untouched])
+"""
+
+WRAPPER = """
+import numpy as np, torch
+from vllm.lora.ops.triton_ops.lora_kernel_metadata import LoRAKernelMeta
+from bench.executors.vllm.lora_cuda import TritonLora
+from bench.executors.vllm.lora_meta import fill
+
+torch.manual_seed(0)
+wrapper = TritonLora.__new__(TritonLora)  # vLLM builds one only where Triton has a GPU
+wrapper.token_mapping_meta = LoRAKernelMeta.make(2, 64, "cpu")
+x, outs = torch.randn(20, 48).half(), (16, 16, 16)
+a, b = tuple(torch.randn(2, 1, 8, 48).half() / 7 for _ in outs), tuple(torch.randn(2, 1, 16, 8).half() for _ in outs)
+for slots in ([0] * 12 + [1] * 8, [-1] * 20, [1] * 20, [-1] * 5 + [0] * 15):
+    fill(wrapper.token_mapping_meta, np.array(slots, dtype=np.int32), torch.from_numpy)
+    y = torch.zeros(20, 48).half()
+    wrapper.add_lora_linear(y, x, a, b, 1.0, outs)
+    truth = torch.zeros(20, 48).double()
+    for token, slot in enumerate(slots):
+        if slot >= 0:
+            truth[token] = torch.cat([q[slot, 0].double() @ (p[slot, 0].double() @ x[token].double()) for p, q in zip(a, b)])
+    assert (y.double() - truth).abs().max() < 2e-3 * max(1.0, truth.abs().max()), slots
+"""
+
+
+@pytest.mark.parametrize("arguments", ["float16 8 2 300", "float16 8 2 48 48 48", "float16 20 6 40 130", "float32 1 2 64 16 30"])
+def test_the_lora_kernels_agree_with_float64(arguments: str) -> None:
+    interpret(PROGRAM, *arguments.split())
+
+
+def test_vllms_wrapper_with_our_kernels_follows_each_batch() -> None:
+    """The map of an earlier batch adds nothing to one without adapters."""
+    interpret(WRAPPER)
+
+
+def interpret(program: str, *arguments: str) -> None:
+    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1"}
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
