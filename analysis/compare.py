@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Any
 
-from analysis.runs import Run, differences, explain
+from analysis.runs import Run, differences, explain, size_of
 from analysis.statistics import ENOUGH, Ratio, Summary, ratio, summarize
 from bench.api import UsageError
 
@@ -151,8 +151,8 @@ def reference_line(table: Table) -> str:
     return f"Ratio: step time of {table.reference.label} / step time of the row; above 1 the row is faster."
 
 
-def _group(run: Run) -> tuple[str, str, str]:
-    return run.spec["workload"], run.spec["model"], str(run.result.environment.get("device"))
+def _group(run: Run) -> tuple[str, tuple[float, str], str]:
+    return run.spec["workload"], size_of(run.spec["model"]), str(run.result.environment.get("device"))
 
 
 def _comparable(group: list[Run]) -> list[list[Run]]:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from analysis import paper
 from analysis.path import Path
+from analysis.runs import size_of
 
 matplotlib.use("agg")
 
@@ -107,19 +108,19 @@ def scaling(table: pd.DataFrame) -> Figure | None:
     """Official over vLLM by model at batch 16, the paper's points beside ours."""
     data = table[(table.metric == "step_s") & (table.workload == "lozo") & (table.batch_size == 16)]
     medians = data.groupby(["model", "point"]).value.median().unstack()
-    vllm = [name for name in medians.columns if name.startswith("vllm kv=")]
+    vllm = [name for name in medians.columns if name.startswith("vllm kv=") and "," not in name]  # variants: the attribution's
     if "official" not in medians or not vllm:
         return None
     figure, axes = _axes(height=3.5)
     published = {model: times for (model, batch), times in paper.CORE_STEP_S.items() if batch == 16}
-    models = [*dict.fromkeys([*medians.index, *published])]
+    models = sorted({*medians.index, *published}, key=size_of)
     for i, name in enumerate(vllm):
         ratio = (medians.official / medians[name]).reindex(models)
         axes.plot(range(len(models)), ratio, MARKERS[i], color=COLOURS[i], label=f"ours, {name}", markersize=7)
     theirs = [np.divide(*published[m]) if m in published else np.nan for m in models]
     axes.plot(range(len(models)), theirs, "x", color="black", label="paper (GPU)", markersize=8)
     axes.set(xticks=range(len(models)), xticklabels=models, ylabel="core step, official / vLLM", ylim=(0, None))
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -124,6 +125,12 @@ def differences(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:
 def explain(found: dict[str, tuple[Any, Any]]) -> str:
     """The differing keys in words: `dtype (float16, float32), steps (20, 100)`."""
     return ", ".join(f"{key} ({left}, {right})" for key, (left, right) in found.items())
+
+
+def size_of(model: str) -> tuple[float, str]:
+    """Sorts models by the parameters in their names, opt-1.3b before opt-13b; names without a number first."""
+    found = re.search(r"(\d+(?:\.\d+)?)([mb])\b", model.lower())
+    return (float(found[1]) * (1e6 if found[2] == "m" else 1e9) if found else 0.0), model
 
 
 def load_runs(paths: Iterable[str | Path]) -> list[Run]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from analysis.compare import compare, markdown
-from analysis.runs import load_runs
+from analysis.runs import load_runs, size_of
 from bench.api import UsageError
 from bench.commands.compare import run_compare
 
@@ -175,3 +175,8 @@ def test_a_threshold_that_cannot_be_one_is_refused(least):
 def test_a_folder_without_results_says_how_to_make_some(tmp_path):
     with pytest.raises(UsageError, match=r"no result files; make some with `python -m bench run`"):
         run_compare([tmp_path], reference=None, format="table", fail_below=None)
+
+
+def test_models_are_sorted_by_size_not_by_name() -> None:
+    names = ["opt-13b", "opt-2.7b", "opt-tiny", "opt-125m", "opt-1.3b", "meta/Llama-3.1-8B"]
+    assert sorted(names, key=size_of) == ["opt-tiny", "opt-125m", "opt-1.3b", "opt-2.7b", "meta/Llama-3.1-8B", "opt-13b"]

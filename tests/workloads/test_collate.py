@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 from bench.api import Example
-from workloads.tasks.batches import batch_stream, typical
+from workloads.tasks.batches import batch_stream, sum_range, typical
 from workloads.tasks.collate import option_rows
 from workloads.tasks.loss import accuracy, classification_loss
+from workloads.tasks.ragged import synthetic
 
 
 def test_option_rows_are_left_padded_to_a_multiple_of_eight() -> None:
@@ -43,3 +45,20 @@ def test_the_typical_batch_has_the_median_length_and_the_usual_size() -> None:
 
     short = batch(100)  # the last of an epoch
     assert typical([batch(9, 9), batch(1, 2), short, batch(5, 4)]) == batch(5, 4)
+
+
+def test_the_range_of_a_sum_holds_every_batch_and_little_more() -> None:
+    random = np.random.default_rng(0)
+    lengths = random.integers(5, 60, 1000).tolist()
+    low, high = sum_range(lengths, 16)
+    sums = [sum(random.choice(lengths, 16, replace=False)) for _ in range(2000)]
+    assert low <= min(sums) and max(sums) <= high
+    assert high - low < 3 * (max(sums) - min(sums))
+    assert sum_range([7] * 30, 4) == (28, 28)
+    assert sum_range([1, 100], 1) == (1, 100)
+
+
+def test_synthetic_rows_fill_what_they_are_asked_to() -> None:
+    rows = synthetic(np.array([3, 4, 3, 4, 3, 4], dtype=np.int32), 2)
+    assert len(rows.tokens) == 21 and rows.probes == 2 and rows.examples == 3
+    assert rows.states.tolist() == [0, 0, 0, 1, 1, 1]
