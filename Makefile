@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 
 demo: $(INSTALLED)
 	$(BIN)/python -m bench run --workload lozo --executor official --executor eager --executor vllm --model opt-tiny
-	$(BIN)/python -m bench compare
+	$(BIN)/python -m bench compare results/local
 	$(BIN)/python -m analysis losses results/local --output results/local/losses.png
 
 test: $(INSTALLED)

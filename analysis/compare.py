@@ -36,7 +36,7 @@ class Row:
         if self.summary is None:
             return self.run.label, features, "", "", "", "", "", self.verdict
         median, iqr = self.summary.median * 1e3, self.summary.iqr * 1e3
-        n = f"{self.summary.n} {self.run.unit}s"
+        n = f"{self.summary.n} {self.run.unit}{'' if self.summary.n == 1 else 's'}"
         value = low_high = ""
         if self.ratio:
             value = f"{self.ratio.value:.2f}"
