@@ -30,12 +30,12 @@ ARCHITECTURES["opt"]["architectures"] = ["OPTForCausalLM"]
 
 
 @pytest.fixture(scope="session")
-def tiny_source(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ModelSource]:
-    """A two-layer model of an architecture with seeded random weights: tiny_source("opt" | "llama" | "qwen3")."""
+def tiny_source(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ModelSource]:
+    """A two-layer model of an architecture with seeded random weights: tiny_source("opt" | "llama" | "qwen3", other=sizes)."""
 
-    def make(architecture: str) -> ModelSource:
+    def make(architecture: str, **sizes: int) -> ModelSource:
         folder = tmp_path_factory.mktemp(architecture)
-        (folder / "config.json").write_text(json.dumps(SMALL | ARCHITECTURES[architecture]))
+        (folder / "config.json").write_text(json.dumps(SMALL | ARCHITECTURES[architecture] | sizes))
         return ModelSource(f"tiny-{architecture}", str(folder), "random")
 
     return make

@@ -77,10 +77,13 @@ class Point:
 
 
 @pytest.fixture(scope="session")
-def points(
-    tiny_source: Callable[[str], ModelSource], tiny_task: TaskData, pytestconfig: pytest.Config
-) -> Iterator[dict[str, Point]]:
-    source = tiny_source("opt")
+def source(tiny_source: Callable[..., ModelSource]) -> ModelSource:
+    """Wide enough that its products and its weights take the time, not Python."""
+    return tiny_source("opt", hidden_size=512, word_embed_proj_dim=512, ffn_dim=2048, num_attention_heads=8)
+
+
+@pytest.fixture(scope="session")
+def points(source: ModelSource, tiny_task: TaskData, pytestconfig: pytest.Config) -> Iterator[dict[str, Point]]:
     loaded = {name: Point(name, source, tiny_task, device(pytestconfig)) for name in NAMES}
     yield loaded
     for point in loaded.values():

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from counted import measure
 
 BASELINE = Path(__file__).parent / "baseline.json"
 NAMES = ("official", "eager", "vllm")
-LEAST_RATIO = 1.3
-"""official / vllm on the small model, one process, interleaved. Measured on two busy cores: median 2.5 to 4.5."""
+LEAST_RATIO = 2.0
+"""official / vllm on the small model, one process, interleaved. Measured on two busy cores: 3.2 to 3.9."""
 
 
 def count_problems(point: Any, expected: dict[str, int]) -> list[str]:
@@ -37,9 +36,9 @@ def loss_problems(point: Any, truth: Any) -> list[str]:
 
 
 def ratio_problems(slow: Any, fast: Any, rounds: int = 7) -> list[str]:
-    """The median ratio of step times, pair by pair."""
-    ratios = [_seconds(slow) / _seconds(fast) for _ in range(rounds)]
-    found = median(ratios)
+    """The ratio of the fastest steps: other work on the machine only ever slows one down."""
+    pairs = [(_seconds(slow), _seconds(fast)) for _ in range(rounds)]
+    found = min(pair[0] for pair in pairs) / min(pair[1] for pair in pairs)
     names = f"{slow.executor.name} / {fast.executor.name}"
     return [] if found >= LEAST_RATIO else [f"{names}: step-time ratio {found:.2f}, at least {LEAST_RATIO} expected"]
 

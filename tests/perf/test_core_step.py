@@ -53,11 +53,11 @@ def test_times_of_another_device_are_no_yardstick(request: pytest.FixtureRequest
 
 
 @pytest.fixture
-def truth(points: dict[str, Any], tiny_source: Any) -> torch.Tensor:
+def truth(points: dict[str, Any], source: Any) -> torch.Tensor:
     """The losses of vllm's next plan over the weights it started from: nothing may be pending, so its state is set back."""
     point = points["vllm"]
     worker_state(point).state.pending.clear()
-    return reference_losses(tiny_source("opt"), point.spec, point.batch, point.workload.plan(point.number))
+    return reference_losses(source, point.spec, point.batch, point.workload.plan(point.number))
 
 
 def worker_state(point: Any) -> Any:
@@ -117,7 +117,7 @@ class TestTheGuardIsGuarded:
         from bench.executors.vllm.forward import Forward
 
         once = Forward.hidden
-        monkeypatch.setattr(Forward, "hidden", lambda *a: [once(*a) for _ in range(12)][-1])
+        monkeypatch.setattr(Forward, "hidden", lambda *a: [once(*a) for _ in range(4)][-1])
         problems = ratio_problems(points["official"], points["vllm"])
         assert problems and problems[0].startswith("official / vllm: step-time ratio")
 
