@@ -15,7 +15,7 @@ from workloads.checksum import checksum
 from workloads.dense import DenseStates
 from workloads.state import AccumulatedState, Pending
 
-WEIGHT, PENDING = "weight:", "pending:"
+WEIGHT, PENDING, AMOUNT = "weight:", "pending:", "amount:"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ def save(weights: dict[str, torch.Tensor], state: AccumulatedState) -> Snapshot:
     """Scoped weights as they stand after their last fold, and what is pending since."""
     tensors = {WEIGHT + name: _copy(weight) for name, weight in weights.items()}
     held = list(state.pending.values())
-    tensors |= {f"{PENDING}{i}": _copy(pending.factor) for i, pending in enumerate(held)}
+    tensors |= {f"{PENDING}{i}": _copy(pending.flat) for i, pending in enumerate(held)}
+    tensors |= {f"{AMOUNT}{i}": _copy(pending.amount) for i, pending in enumerate(held) if pending.amount is not None}
     return Snapshot(tensors, {"pending": [asdict(pending.last) for pending in held]})
 
 
@@ -43,7 +44,10 @@ def restore(snapshot: Snapshot, weights: dict[str, torch.Tensor], state: Accumul
     state.pending.clear()
     for i, fields in enumerate(snapshot.facts["pending"]):
         last = Direction(**fields)
-        state.pending[last.epoch] = Pending(last, snapshot.tensors[f"{PENDING}{i}"].to(state.device))
+        flat, amount = (snapshot.tensors.get(f"{part}{i}") for part in (PENDING, AMOUNT))
+        assert flat is not None
+        amount = None if amount is None else amount.to(state.device)
+        state.pending[last.epoch] = Pending(last, flat.to(state.device), amount)
 
 
 def state_checksum(weights: dict[str, torch.Tensor], state: AccumulatedState) -> str:

@@ -1,23 +1,39 @@
 """One kernel for a fold on a GPU: weight += U V^T with stochastic rounding, each weight read and written once.
 
-The plain form in `workloads.rounding` moves a dozen float32 temporaries of the tensor's size; a fold of a 13B model would cost
-more than the steps between two folds. Random numbers are Philox's, keyed by the seed and the element's index; one call of it
-serves four neighbours.
+The plain form in `workloads.rounding` moves a dozen float32 temporaries of the tensor's size, matrix by matrix; here all matrices
+of a shape share a launch. Random numbers are Philox's (seven rounds, the least that passes BigCrush: Salmon et al., SC11), keyed
+by the seed, the matrix and the element: one call of it serves eight neighbours, 16 bits each.
 """
 
 from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
 
 import torch
 import triton
 import triton.language as tl
 
+from workloads.directions import Layout, offsets
+
 BLOCK_ROWS, BLOCK_COLUMNS = 64, 128
+DROPPED = {torch.float16: 13, torch.bfloat16: 16}
+"""Bits of a float32 that the type has no room for."""
+SMALLEST_NORMAL = {torch.float16: 2.0**-14, torch.bfloat16: 0.0}
+"""Below it float16 keeps a fixed spacing and drops more bits; bfloat16 goes down with float32."""
 
 
 @triton.jit(do_not_specialize=["seed"])  # every fold has its own seed: none may compile anew
-def _fold(weight, u, vt, seed, rows, columns, rank, stride, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
-    row = tl.program_id(0) * BM + tl.arange(0, BM)
-    column = tl.program_id(1) * BN + tl.arange(0, BN)
+def _fold(
+    base, table, u, vt, amount, seed, rows, columns, stride, rank,
+    EVEN: tl.constexpr, DROPPED: tl.constexpr, NORMAL: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    entry, wide = table + tl.program_id(1) * 4, tl.cdiv(columns, BN)
+    base += tl.multiple_of(tl.load(entry), EVEN)
+    u += tl.load(entry + 1) * rank
+    vt += tl.multiple_of(tl.load(entry + 2), EVEN) * rank
+    row = tl.program_id(0) // wide * BM + tl.arange(0, BM)
+    column = tl.program_id(0) % wide * BN + tl.arange(0, BN)
     delta = tl.zeros((BM, BN), dtype=tl.float32)
     for start in range(0, rank, BK):
         k = start + tl.arange(0, BK)
@@ -25,39 +41,70 @@ def _fold(weight, u, vt, seed, rows, columns, rank, stride, BM: tl.constexpr, BN
         right = tl.load(
             vt + k[:, None] * columns + column[None, :], mask=(k < rank)[:, None] & (column < columns)[None, :], other=0.0
         )
-        high = (left.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)  # what tf32 keeps of it
-        delta += tl.dot(high, right, input_precision="tf32") + tl.dot(left - high, right, input_precision="tf32")
+        if left.dtype == tl.float32:
+            high = (left.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)  # what tf32 keeps of it
+            delta = tl.dot(high, right.to(tl.float32), delta, input_precision="tf32")
+            delta = tl.dot(left - high, right.to(tl.float32), delta, input_precision="tf32")
+        else:
+            delta = tl.dot(left, right, delta)
     inside = (row < rows)[:, None] & (column < columns)[None, :]
-    at = weight + row[:, None].to(tl.int64) * stride + column[None, :]
-    value = tl.load(at, mask=inside, other=0.0).to(tl.float32) + delta
-    nearest = value.to(weight.dtype.element_ty)
-    error = value - nearest.to(tl.float32)
-    bits = nearest.to(tl.int16, bitcast=True)
-    upward = error > 0
-    step = tl.where(upward == (bits >= 0), 1, -1).to(tl.int16)
-    smallest = tl.where(upward, 1, -32767).to(tl.int16)
-    neighbour = tl.where(value == error, smallest, bits + step).to(weight.dtype.element_ty, bitcast=True)
-    gap = tl.abs(neighbour.to(tl.float32) - nearest.to(tl.float32))
-    quad = tl.program_id(1) * (BN // 4) + tl.arange(0, BN // 4)
-    a, b, c, d = tl.rand4x(seed, row[:, None] * tl.cdiv(columns, 4) + quad[None, :])
-    draw = tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), (BM, BN))
-    tl.store(at, tl.where(draw * gap < tl.abs(error), neighbour, nearest), mask=inside)
+    at = base + row[:, None].to(tl.int64) * stride + column[None, :]
+    value = tl.load(at, mask=inside, other=0.0).to(tl.float32) + delta * tl.load(amount)
+
+    eight = row[:, None] * tl.cdiv(columns, 8) + (tl.program_id(0) % wide * (BN // 8) + tl.arange(0, BN // 8))[None, :]
+    matrix, zero = eight * 0 + tl.load(entry + 3).to(tl.int32), eight * 0
+    a, b, c, d = tl.philox(seed, eight, matrix, zero, zero, n_rounds=7)
+    four = tl.join(tl.join(a, b), tl.join(c, d))
+    draw = tl.reshape(tl.join(four & 0xFFFF, four >> 16), (BM, BN)) >> (16 - DROPPED)
+
+    signed = value.to(tl.uint32, bitcast=True)
+    size = (signed & 0x7FFFFFFF).to(tl.float32, bitcast=True)
+    lift = tl.where(size < NORMAL, NORMAL, 0.0)  # into the first binade with this spacing
+    bits = (size + lift).to(tl.uint32, bitcast=True) + draw  # carries into what is kept with the odds of what is dropped
+    size = (bits >> DROPPED << DROPPED).to(tl.float32, bitcast=True) - lift
+    rounded = (size.to(tl.uint32, bitcast=True) | (signed & 0x80000000)).to(tl.float32, bitcast=True)
+    tl.store(at, tl.where(value == value, rounded, value).to(base.dtype.element_ty), mask=inside)
 
 
-def fold_(weight: torch.Tensor, u: torch.Tensor, vt: torch.Tensor, seed: int) -> None:
-    """weight [out, in] 16-bit += u [out, rank] @ vt [rank, in] (both float32, contiguous), rounded stochastically in place.
+class FusedFold:
+    """weights: name -> [out, in] 16-bit, all of one type, rows contiguous (they may be slices of a merged matrix); they stay
+    where they are. layout: the names and shapes that the flat factor buffers go by."""
 
-    vt holds values of a 16-bit type, so tf32 holds them exactly, and u takes two tf32 products for float32's precision.
-    The last axis of the weight must be contiguous; rows may be strided (a slice of a merged matrix).
-    """
-    rows, columns = weight.shape
-    grid = (triton.cdiv(rows, BLOCK_ROWS), triton.cdiv(columns, BLOCK_COLUMNS))
-    stride, rank = weight.stride(0), u.shape[1]
-    depth = 16 if rank <= 16 else 32
-    _fold[grid](weight, u, vt, seed, rows, columns, rank, stride, BM=BLOCK_ROWS, BN=BLOCK_COLUMNS, BK=depth)
+    def __init__(self, weights: Mapping[str, torch.Tensor], layout: Layout) -> None:
+        groups = defaultdict(list)
+        for index, (name, (above, left)) in enumerate(offsets(layout, 1).items()):
+            weight = weights[name]
+            groups[(*weight.shape, weight.stride(0))].append((weight, above, left, index))
+        self._groups: list[tuple[torch.Tensor, torch.Tensor, int]] = []
+        for (_, columns, stride), members in groups.items():
+            first = min((member[0] for member in members), key=torch.Tensor.data_ptr)
+            size, start = first.element_size(), first.data_ptr()
+            rows = [((weight.data_ptr() - start) // size, above, left, index) for weight, above, left, index in members]
+            even = all(number % 8 == 0 for number in (columns, stride, *(n for at, _, left, _ in rows for n in (at, left))))
+            self._groups.append((first, torch.tensor(rows, dtype=torch.int64, device=first.device), 8 if even else 1))
+
+    def __call__(self, u: torch.Tensor, vt: torch.Tensor, amount: torch.Tensor, rank: int, seed: int) -> None:
+        """weights += amount * U V^T, rounded stochastically in place.
+
+        u [sum(out) * rank] is float32 or of the weights' type, vt [sum(in) * rank] of the weights' type, both as `Drawn` has
+        them; amount: 0-d float32. A u of the weights' type is exact in one product; a float32 one takes two tf32 products,
+        which hold vt exactly. seed: below 2^31.
+        """
+        for first, table, even in self._groups:
+            (rows, columns), dtype = first.shape, first.dtype
+            warps = 8 if u.dtype == dtype else 4  # on sm_90 94 and 166 registers a thread, none spilled: 16 and 12 warps at once
+            grid = (triton.cdiv(rows, BLOCK_ROWS) * triton.cdiv(columns, BLOCK_COLUMNS), len(table))
+            _fold[grid](
+                first, table, u, vt, amount, seed, rows, columns, first.stride(0), rank,
+                EVEN=even, DROPPED=DROPPED[dtype], NORMAL=SMALLEST_NORMAL[dtype],
+                BM=BLOCK_ROWS, BN=BLOCK_COLUMNS, BK=16 if rank <= 16 else 32, num_warps=warps,
+            )  # fmt: skip
 
 
 def warm_up(dtype: torch.dtype, rank: int) -> None:
     """Compile the kernel for a rank, so that the first fold of a run takes no longer than the next."""
     weight = torch.zeros(BLOCK_ROWS, BLOCK_COLUMNS, dtype=dtype, device="cuda")
-    fold_(weight, weight.float()[:, :rank].contiguous(), weight.float()[:rank].contiguous(), 0)
+    fold = FusedFold({"w": weight}, {"w": tuple(weight.shape)})
+    vt, amount = weight.new_zeros(BLOCK_COLUMNS * rank), torch.zeros((), device="cuda")
+    for u_type in (dtype, torch.float32):
+        fold(weight.new_zeros(BLOCK_ROWS * rank, dtype=u_type), vt, amount, rank, 0)

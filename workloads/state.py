@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,15 +17,27 @@ from bench.api import Direction
 from workloads.directions import Drawn, Layout, derive_seed, draw
 from workloads.rounding import add_
 
+if TYPE_CHECKING:
+    from workloads.fused_fold import FusedFold
+
 Epoch = tuple[int, int]
 
 
 @dataclass
 class Pending:
-    """Updates of one epoch: the newest direction in it, and float32 [sum(out) * rank] on the U side, scale included."""
+    """Updates of one epoch: the newest direction in it, and the U side [sum(out) * rank].
+
+    A single update stays as it was drawn, beside its amount (0-d float32, scale included); a sum of several is float32.
+    """
 
     last: Direction
-    factor: torch.Tensor
+    flat: torch.Tensor
+    amount: torch.Tensor | None = None
+
+    @property
+    def factor(self) -> torch.Tensor:
+        """The U side with its amount, float32 [sum(out) * rank]."""
+        return self.flat if self.amount is None else self.flat.float() * self.amount
 
 
 SAMPLED_ROWS, REMEMBERED_FOLDS = 64, 100
@@ -44,17 +56,15 @@ class AccumulatedState:
         self.folds = 0
         matrices = [name for name, shape in layout.items() if len(shape) == 2]
         self._sampled = matrices[len(matrices) // 2] if matrices else None
+        self._fused: tuple[dict[str, torch.Tensor], FusedFold] | None = None
         self._watched: deque[torch.Tensor] = deque(maxlen=REMEMBERED_FOLDS)  # [changed share, cosine] each
 
     def add(self, drawn: Drawn, coefficient: torch.Tensor) -> None:
         """acc += coefficient * U of this direction; the coefficient is a 0-d tensor and is not read back."""
-        term = drawn.u_flat.float() * (coefficient * drawn.scale)
-        held = self.pending.get(drawn.direction.epoch)
-        if held is None:
-            self.pending[drawn.direction.epoch] = Pending(drawn.direction, term)
-        else:
-            held.factor.add_(term)
-            held.last = drawn.direction
+        new = Pending(drawn.direction, drawn.u_flat, coefficient * drawn.scale)
+        held = self.pending.setdefault(drawn.direction.epoch, new)
+        if held is not new:
+            held.last, held.flat, held.amount = new.last, held.factor.add_(new.factor), None
 
     def stale(self, current: Collection[Epoch]) -> list[Epoch]:
         """Epochs with updates that the next probes do not share: what has to be folded before they are scored."""
@@ -68,27 +78,30 @@ class AccumulatedState:
     def values(self, epochs: Collection[Epoch] | None = None) -> PendingValues:
         """The pending updates of some epochs (default all) as numbers, V drawn once for all matrices."""
         chosen = list(self.pending) if epochs is None else list(epochs)
-        return PendingValues([(self._with_factor(self.pending[e])) for e in chosen if e in self.pending])
+        return PendingValues([self._with_v(self.pending[e]) for e in chosen if e in self.pending])
 
     def fold(self, weights: dict[str, torch.Tensor], epochs: Collection[Epoch]) -> None:
         """weights += pending of these epochs, in one pass over the weights, and forget it.
 
-        16-bit weights are rounded stochastically, seeded by (seed, step of the newest update, name): a fold replays,
+        16-bit weights are rounded stochastically, seeded by (seed, step of the newest update, matrix): a fold replays,
         whenever between two updates it happens.
         """
         if not epochs:
             return
         newest = max((self.pending[e].last for e in epochs), key=lambda d: d.step)
-        values = self.values(epochs)
-        for name, weight in weights.items():
-            factors = values.factors(name)
-            if factors is None:
-                continue
-            before = weight[:SAMPLED_ROWS].to(torch.float32, copy=True) if name == self._sampled else None
-            _add_product(weight, *factors, newest.seed, newest.step, name)
-            if before is not None:
-                meant = factors[0][:SAMPLED_ROWS] @ factors[1]
-                self._watch(meant.flatten(), (weight[:SAMPLED_ROWS].float() - before).flatten())
+        values, sampled = self.values(epochs), weights.get(self._sampled or "")
+        before = None if sampled is None else sampled[:SAMPLED_ROWS].to(torch.float32, copy=True)
+        if _fusable(weights):
+            self._fuse(weights)(*values.flat(), derive_seed("round", newest.seed, newest.step) >> 32)
+        else:
+            for name, weight in weights.items():
+                delta = values.delta(name)
+                if delta is not None:
+                    add_(weight, delta, newest.seed, newest.step, name)
+        factors = values.factors(self._sampled or "")
+        if sampled is not None and before is not None and factors is not None:
+            meant = factors[0][:SAMPLED_ROWS] @ factors[1]
+            self._watch(meant.flatten(), (sampled[:SAMPLED_ROWS].float() - before).flatten())
         for epoch in epochs:
             del self.pending[epoch]
         self.folds += 1
@@ -99,29 +112,34 @@ class AccumulatedState:
         return {"folds": self.folds, "fold_absorbed_fraction": means[0], "fold_cosine": means[1]}
 
     def nbytes(self) -> int:
-        return sum(p.factor.numel() * p.factor.element_size() for p in self.pending.values())
+        return sum(p.flat.numel() * p.flat.element_size() for p in self.pending.values())
 
     def _watch(self, meant: torch.Tensor, added: torch.Tensor) -> None:
         changed = (added != 0).float().mean()
         self._watched.append(torch.stack([changed, torch.cosine_similarity(meant, added, dim=0)]))
 
-    def _with_factor(self, held: Pending) -> tuple[Drawn, torch.Tensor]:
-        return draw(held.last, self.layout, self.device, self.dtype, v_only=True), held.factor
+    def _with_v(self, held: Pending) -> tuple[Drawn, Pending]:
+        return draw(held.last, self.layout, self.device, self.dtype, v_only=True), held
+
+    def _fuse(self, weights: dict[str, torch.Tensor]) -> FusedFold:
+        if self._fused is None or self._fused[0] is not weights:
+            from workloads.fused_fold import FusedFold
+
+            self._fused = weights, FusedFold(weights, self.layout)
+        return self._fused[1]
 
 
 class PendingValues:
-    """acc V^T of some epochs, matrix by matrix."""
+    """acc V^T of some epochs: matrix by matrix, or all in flat buffers."""
 
-    def __init__(self, terms: list[tuple[Drawn, torch.Tensor]]) -> None:
+    def __init__(self, terms: list[tuple[Drawn, Pending]]) -> None:
         self._terms = terms
 
     def factors(self, name: str) -> tuple[torch.Tensor, torch.Tensor] | None:
         """U side [out, k] and V^T [k, in] of one matrix, float32, k the ranks of all epochs together; None when there is none."""
-        pairs = [(drawn.slice_u(factor, name), drawn.vt(name).float()) for drawn, factor in self._terms if drawn.factored(name)]
-        if not pairs:
-            return None
-        if len(pairs) == 1:
-            return pairs[0]
+        pairs = [(_slice_of(held, drawn, name), drawn.vt(name).float()) for drawn, held in self._terms if drawn.factored(name)]
+        if len(pairs) <= 1:
+            return pairs[0] if pairs else None
         return torch.cat([u for u, _ in pairs], dim=1), torch.cat([vt for _, vt in pairs], dim=0)
 
     def delta(self, name: str) -> torch.Tensor | None:
@@ -129,12 +147,24 @@ class PendingValues:
         found = self.factors(name)
         return None if found is None else found[0] @ found[1]
 
+    def flat(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
+        """U side, V^T, the amount they are to be taken with, and k, laid out as in `Drawn` with rank k."""
+        drawn, held = self._terms[0]
+        one = torch.ones((), device=drawn.device)
+        if len(self._terms) == 1:
+            amount = one if held.amount is None else held.amount.to(one)
+            return held.flat, drawn.v_flat, amount, held.last.rank
+        u = torch.cat([held.factor.view(-1, held.last.rank) for _, held in self._terms], dim=1)
+        names = [name for name in drawn.layout if drawn.factored(name)]
+        vt = torch.cat([part.vt(name).flatten() for name in names for part, _ in self._terms])
+        return u.flatten(), vt, one, u.size(1)
 
-def _add_product(weight: torch.Tensor, u: torch.Tensor, vt: torch.Tensor, *seed: object) -> None:
-    """weight += u @ vt, rounded as `rounding.add_` does; in one kernel where the weight is 16-bit and on a GPU."""
-    if weight.is_cuda and weight.dtype != torch.float32:
-        from workloads.fused_fold import fold_
 
-        fold_(weight, u, vt, derive_seed("round", *seed) >> 32)
-    else:
-        add_(weight, u @ vt, *seed)
+def _slice_of(held: Pending, drawn: Drawn, name: str) -> torch.Tensor:
+    part = drawn.slice_u(held.flat, name)
+    return part if held.amount is None else part.float() * held.amount
+
+
+def _fusable(weights: dict[str, torch.Tensor]) -> bool:
+    """Whether there is a kernel for them: 16-bit, on a GPU."""
+    return bool(weights) and all(weight.is_cuda and weight.element_size() == 2 for weight in weights.values())
