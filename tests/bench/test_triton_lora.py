@@ -34,7 +34,8 @@ def agree(name, rank, slots, *outs):
     assert untouched.any() and torch.equal(y[untouched], start[untouched]) and torch.equal(y[:, columns:], start[:, columns:])
     assert not torch.equal(y[~untouched], start[~untouched])
 
-for case in (("float16", 8, 2, 300), ("float16", 8, 2, 48, 48, 48), ("float16", 20, 6, 40, 130), ("float32", 1, 2, 64, 16, 30)):
+half, single = "float16", "float32"
+for case in ((half, 8, 2, 300), (half, 8, 2, 48, 48, 48), (half, 20, 6, 40, 130), (half, 150, 2, 90), (single, 1, 2, 64, 16, 30)):
     agree(*case)
 """
 

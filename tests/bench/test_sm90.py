@@ -1,0 +1,83 @@
+"""The Triton kernels as they are launched, compiled for an H200 on this machine: each fits its shared memory and registers."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia import compiler as nvidia
+from triton.compiler import ASTSource
+
+from bench.executors.vllm import triton_lora
+from bench.executors.vllm.engine import RANKS
+from workloads import fused_fold
+
+SHARED = 227 * 1024
+"""Bytes that one block may have (compute capability 9.0)."""
+TYPES = {torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.int32: "*i32", torch.int64: "*i64"}
+
+
+class Launches:
+    """Stands where a kernel stands: a launch compiles it for its arguments, as Triton would on the GPU."""
+
+    def __init__(self, kernel: Any, folder: Path) -> None:
+        self.kernel, self.cubin, self.count = kernel, folder / "cubin", 0
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        return self.launch
+
+    def launch(self, *given: Any, num_warps: int = 4, **constants: Any) -> None:
+        names = self.kernel.arg_names
+        arguments = dict(zip(names, given, strict=False))
+        assert arguments.keys() | constants.keys() == set(names)
+        signature = {n: "constexpr" if n in constants else _type(arguments[n]) for n in names}
+        even = [n for n, value in arguments.items() if n != "seed" and _even(value)]
+        attributes = {(names.index(n),): [["tt.divisibility", 16]] for n in even}
+        source = ASTSource(fn=self.kernel, signature=signature, constexprs=constants, attrs=attributes)
+        built = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": num_warps})
+        self.cubin.write_bytes(built.asm["cubin"])
+        tool = Path(nvidia.__file__).parent / "bin" / "cuobjdump"
+        usage = subprocess.run([tool, "--dump-resource-usage", self.cubin], capture_output=True, text=True, check=True)
+        registers, stack = map(int, re.findall(r"REG:(\d+) STACK:(\d+)", usage.stdout)[0])
+        print(f"{self.kernel.__name__}: {registers} registers, {stack} bytes spilled, {built.metadata.shared} bytes shared")
+        assert built.metadata.shared <= SHARED and stack == 0
+        self.count += 1
+
+
+def _type(value: Any) -> str:
+    return TYPES[value.dtype] if isinstance(value, torch.Tensor) else "fp32" if isinstance(value, float) else "i32"
+
+
+def _even(value: Any) -> bool:
+    number = value.data_ptr() if isinstance(value, torch.Tensor) else value
+    return isinstance(number, int) and number % 16 == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("rank", "single"), [(2, False), (2, True), (128, True), (512, True), (512, False)])
+def test_the_fold_kernel(dtype: torch.dtype, rank: int, single: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    launches = Launches(fused_fold._fold, tmp_path)
+    monkeypatch.setattr(fused_fold, "_fold", launches)
+    weights = {"a": torch.zeros(256, 64, dtype=dtype), "b": torch.zeros(64, 256, dtype=dtype)}
+    u, vt = torch.zeros(320 * rank, dtype=dtype if single else torch.float32), torch.zeros(320 * rank, dtype=dtype)
+    fold = fused_fold.FusedFold(weights, {name: tuple(weight.shape) for name, weight in weights.items()})
+    fold(u, vt, torch.zeros(()), rank, 7)
+    assert launches.count == 2
+
+
+@pytest.mark.parametrize("rank", [8, *RANKS[4:]])
+def test_the_lora_kernels(rank: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kernels = [Launches(triton_lora._lora_shrink, tmp_path), Launches(triton_lora._lora_expand, tmp_path)]
+    monkeypatch.setattr(triton_lora, "_lora_shrink", kernels[0])
+    monkeypatch.setattr(triton_lora, "_lora_expand", kernels[1])
+    half: dict[str, Any] = {"dtype": torch.float16}
+    a, b = [torch.zeros(2, 1, rank, 2048, **half)] * 3, [torch.zeros(2, 1, 2048, rank, **half)] * 3
+    x, y = torch.zeros(448, 2048, **half), torch.zeros(448, 6144, **half)
+    triton_lora.lora_linear(y, x, a, b, torch.zeros(448, dtype=torch.int32), 1.0)
+    assert [kernel.count for kernel in kernels] == [1, 1]
