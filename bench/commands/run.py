@@ -45,8 +45,9 @@ class Run:
         return self.result.status == "passed"
 
     def resumable(self, sessions: int) -> bool:
-        """Whether going on may get further: sessions are missing or one was cut short, and none scores wrongly."""
-        return self.result.status != "incorrect" and (not self.going or len(self.result.sessions) < sessions)
+        """Whether going on may get further: sessions are missing or one was cut short, and none scores wrongly or diverged."""
+        hopeless = self.result.status == "incorrect" or any("diverged" in s.details for s in self.result.sessions)
+        return not hopeless and (not self.going or len(self.result.sessions) < sessions)
 
     def add(self, session: SessionResult, data: dict[str, Any]) -> None:
         status = self.result.status if self.result.status != "passed" else session.status

@@ -274,6 +274,8 @@ def serve(descriptor: int, work: Callable[[dict[str, Any], Emit], None]) -> int:
     except Exception as error:  # everything is reported: the parent turns it into the session's status
         traceback.print_exc()
         status, text = classify(error)
+        if isinstance(error, Diverged):
+            emit({"event": "details", "diverged": True})
         emit({"event": "error", "status": status, "text": text})
         return 1
     return 0
