@@ -15,6 +15,7 @@ from workloads.make import make_workload
 from workloads.models import ModelSource
 from workloads.reference import reference_losses
 from workloads.tasks import TaskData
+from workloads.tasks.ragged import shared_rows
 
 POINTS = [
     (loop, batching, kv, lora)
@@ -68,6 +69,24 @@ def test_evaluation_agrees_between_the_loops(executor: VllmExecutor, tiny_task: 
         use(executor, loop, "sequential", "shared", lora)
         found.append(executor.evaluate(tiny_task.eval))
     assert torch.allclose(found[0], found[1], rtol=0, atol=2e-5)
+
+
+@torch.inference_mode()
+def test_a_pass_staged_for_a_size_serves_any_batch_that_fits(executor: VllmExecutor, tiny_task: TaskData) -> None:
+    """What a CUDA graph replays, called here: the buffers alone tell it which batch it runs."""
+    use(executor, "resident", "paired", "shared", "fused")
+    zo = executor._llm.llm_engine.model_executor.driver_worker.worker.zo
+    zo.prepare(make_workload(SPEC).plan(0))
+    batches = [tiny_task.train, tiny_task.train[4:] + tiny_task.train[:4]]
+    rows = [shared_rows(batch, 2) for batch in batches]
+    truth = [zo.forward.hidden(one, zo.slot_of).clone() for one in rows]
+    n, total = len(rows[0].lengths), len(rows[0].tokens)
+    run, mappings = zo.forward._stage(n, zo.slot_of, total + 9)
+    for one, expected in zip(rows, truth, strict=True):
+        zo.forward._fill(one, n, total, total + 9, mappings)
+        zo.forward._map_tokens(one, zo.slot_of)
+        assert torch.allclose(run()[:total], expected, rtol=0, atol=1e-5)
+    assert not torch.allclose(truth[0], truth[1], rtol=0, atol=1e-2)
 
 
 def test_a_resident_step_runs_the_modules_that_vllm_built(executor: VllmExecutor, tiny_task: TaskData) -> None:

@@ -105,7 +105,11 @@ class Forward:
         self._recorded.record(_kind(n, slots), wanted, lambda padded: self._stage(n, slots, padded))
 
     def _stage(self, n: int, slots: list[int], padded: int) -> tuple[Callable[[], torch.Tensor], Sequence[torch.Tensor]]:
-        """A batch that fills a padded size, in the buffers, and the pass over it for any batch of n rows and that size."""
+        """A batch that fills a padded size, in the buffers, and the pass over any batch of n rows that they hold by then.
+
+        The pass builds what attention needs itself: a recording then has the kernel that plans FlashAttention's work, once for
+        all layers, and every replay plans for the batch it finds.
+        """
         runner = self.runner
         lengths = np.diff(np.arange(n + 1, dtype=np.int64) * padded // n).astype(np.int32)
         rows = synthetic(lengths, len(slots))
@@ -114,15 +118,16 @@ class Forward:
         )
         mappings = tuple(by_group.values())
         self._fill(rows, n, padded, padded, mappings)
-        runner.optimistic_seq_lens_cpu[:n] = runner.max_model_len  # the longest that any replay may have
-        metadata, _ = runner._build_attention_metadata(
-            num_tokens=padded, num_reqs=n, max_query_len=runner.max_model_len, slot_mappings=by_group
-        )
-        for layer in {id(layer): layer for layer in metadata.values()}.values():
-            layer.scheduler_metadata = None  # of this batch alone; the kernel then makes its own on the device
-            layer.max_num_splits = 1
         self._map_tokens(rows, slots)
-        return lambda: self._run(padded, metadata, by_layer, CUDAGraphMode.NONE, BatchDescriptor(padded)), mappings
+
+        def run() -> torch.Tensor:
+            runner.optimistic_seq_lens_cpu[:n] = runner.max_model_len  # the longest that any replay may have
+            metadata, _ = runner._build_attention_metadata(
+                num_tokens=padded, num_reqs=n, max_query_len=runner.max_model_len, slot_mappings=by_group
+            )
+            return self._run(padded, metadata, by_layer, CUDAGraphMode.NONE, BatchDescriptor(padded))
+
+        return run, mappings
 
     def _run(self, padded: int, metadata: Any, by_layer: Any, mode: CUDAGraphMode, descriptor: BatchDescriptor) -> torch.Tensor:
         runner = self.runner
