@@ -1,6 +1,5 @@
-"""The GPU's fold kernel in Triton's interpreter: unbiased around the float64 sum, repeatable, blind to its neighbours.
-
-The interpreter has no product of two bfloat16 matrices, so a single update is folded in float16 here.
+"""The GPU's fold kernel, on a GPU or else in Triton's interpreter: unbiased around the float64 sum, repeatable, blind to its
+neighbours. The interpreter has no product of two bfloat16 matrices, so a single update is folded in float16.
 """
 
 from __future__ import annotations
@@ -10,13 +9,15 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 PROGRAM = """
 import sys, torch
+torch.set_default_device(sys.argv[1])
 from workloads.fused_fold import FusedFold
 
-dtype, rank, draws = getattr(torch, sys.argv[1]), int(sys.argv[2]), 24
-single = sys.argv[3] == "single"  # one update as it was drawn, in the weights' type, beside its amount
+dtype, rank, draws = getattr(torch, sys.argv[2]), int(sys.argv[3]), 24
+single = sys.argv[4] == "single"  # one update as it was drawn, in the weights' type, beside its amount
 least, bits = (2.0**-24, 10) if dtype == torch.float16 else (2.0**-120, 7)
 torch.manual_seed(0)
 merged, alone = (torch.randn(40, 140) * 0.02).to(dtype), (torch.randn(70, 24) * 0.02).to(dtype)
@@ -67,7 +68,8 @@ assert merged[3:38].isnan().all()
 
 
 STATE = """
-import torch
+import sys, torch
+torch.set_default_device(sys.argv[1])
 from bench.api import Direction
 from workloads import state as module
 from workloads.directions import draw
@@ -75,6 +77,7 @@ from workloads.durable import restore, save
 from workloads.state import AccumulatedState
 
 module._fusable = lambda weights: True  # the kernel in the interpreter for the plain form
+device = sys.argv[1]
 layout = {"a": (24, 40), "norm": (40,), "b": (40, 24), "c": (24, 40)}
 
 
@@ -82,14 +85,14 @@ def fold(directions, resumed):
     torch.manual_seed(0)
     weights = {name: (torch.randn(shape) * 0.02).half() for name, shape in layout.items()}
     truth = {name: weight.double() for name, weight in weights.items()}
-    state = AccumulatedState(layout, "cpu", torch.float16)
+    state = AccumulatedState(layout, device, torch.float16)
     for direction in directions:
-        drawn = draw(direction, layout, "cpu", torch.float16)
+        drawn = draw(direction, layout, device, torch.float16)
         state.add(drawn, torch.tensor(1e-4))
         for name in "abc":
             truth[name] += 1e-4 * drawn.scale * (drawn.u(name).double() @ drawn.v(name).double().t())
     if resumed:
-        snapshot, state = save(weights, state), AccumulatedState(layout, "cpu", torch.float16)
+        snapshot, state = save(weights, state), AccumulatedState(layout, device, torch.float16)
         restore(snapshot, weights, state, None)
     state.fold(weights, list(state.pending))
     assert not state.pending and state.facts()["fold_cosine"] > 0.5
@@ -113,16 +116,17 @@ for directions in (
 
 @pytest.mark.parametrize(("dtype", "rank", "kind"), [("float16", 2, "sum"), ("bfloat16", 20, "sum"), ("float16", 36, "single")])
 def test_the_fold_kernel_is_unbiased_and_replays(dtype: str, rank: int, kind: str) -> None:
-    interpret(PROGRAM, dtype, str(rank), kind)
+    run(PROGRAM, dtype, str(rank), kind)
 
 
 def test_the_accumulated_state_folds_through_the_kernel() -> None:
     """One update, a sum of updates over one V, three queries together; the same after a snapshot."""
-    interpret(STATE)
+    run(STATE)
 
 
-def interpret(program: str, *arguments: str) -> None:
-    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", program, *arguments]
+def run(program: str, *arguments: str) -> None:
+    device, interpreted = ("cuda", {}) if torch.cuda.is_available() else ("cpu", {"TRITON_INTERPRET": "1"})
+    command = [sys.executable, "-c", program, device, *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | interpreted
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
