@@ -1,4 +1,4 @@
-"""The GPU's LoRA kernels, there or else in Triton's interpreter, against float64: several slices, slots, ranks and ragged edges."""
+"""The GPU's LoRA kernels, there or else in Triton's interpreter, against float64: several slices, slots, ranks, ragged edges."""
 
 from __future__ import annotations
 
