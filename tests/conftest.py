@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,25 @@ def opt_tiny() -> ModelSource:
     from workloads.models import resolve_model
 
     return resolve_model("opt-tiny", "auto")
+
+
+@pytest.fixture
+def run_kernels() -> Callable[..., None]:
+    """run_kernels(program, *arguments): a program that launches Triton kernels, in a process of its own. Its first argument is
+    the device: a GPU where there is one, or else the CPU and Triton's interpreter."""
+
+    import torch
+
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def run(program: str, *arguments: str, device: str = found) -> None:
+        interpreted = {"TRITON_INTERPRET": "1"} if device == "cpu" else {}
+        environment = os.environ | {"TORCHDYNAMO_DISABLE": "1"} | interpreted
+        command = [sys.executable, "-c", program, device, *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    return run
 
 
 @pytest.fixture

@@ -37,7 +37,11 @@ class Pending:
     @property
     def factor(self) -> torch.Tensor:
         """The U side with its amount, float32 [sum(out) * rank]."""
-        return self.flat if self.amount is None else self.flat.float() * self.amount
+        return self.scaled(self.flat)
+
+    def scaled(self, part: torch.Tensor) -> torch.Tensor:
+        """Any part of `flat` with its amount, float32."""
+        return part if self.amount is None else part.float() * self.amount
 
 
 SAMPLED_ROWS, REMEMBERED_FOLDS = 64, 100
@@ -55,8 +59,9 @@ class AccumulatedState:
         self.pending: dict[Epoch, Pending] = {}
         self.folds = 0
         matrices = [name for name, shape in layout.items() if len(shape) == 2]
-        self._sampled = matrices[len(matrices) // 2] if matrices else None
-        self._fused: tuple[dict[str, torch.Tensor], FusedFold] | None = None
+        self._sampled = matrices[len(matrices) // 2] if matrices else ""
+        self.fused = torch.device(device).type == "cuda" and dtype != torch.float32  # there is a kernel for such folds
+        self._prepared: tuple[dict[str, torch.Tensor], FusedFold] | None = None
         self._watched: deque[torch.Tensor] = deque(maxlen=REMEMBERED_FOLDS)  # [changed share, cosine] each
 
     def add(self, drawn: Drawn, coefficient: torch.Tensor) -> None:
@@ -89,16 +94,16 @@ class AccumulatedState:
         if not epochs:
             return
         newest = max((self.pending[e].last for e in epochs), key=lambda d: d.step)
-        values, sampled = self.values(epochs), weights.get(self._sampled or "")
+        values, sampled = self.values(epochs), weights.get(self._sampled)
         before = None if sampled is None else sampled[:SAMPLED_ROWS].to(torch.float32, copy=True)
-        if _fusable(weights):
-            self._fuse(weights)(*values.flat(), derive_seed("round", newest.seed, newest.step) >> 32)
+        if self.fused:
+            self._kernel(weights)(*values.flat(), derive_seed("round", newest.seed, newest.step) >> 32)
         else:
             for name, weight in weights.items():
                 delta = values.delta(name)
                 if delta is not None:
                     add_(weight, delta, newest.seed, newest.step, name)
-        factors = values.factors(self._sampled or "")
+        factors = values.factors(self._sampled)
         if sampled is not None and before is not None and factors is not None:
             meant = factors[0][:SAMPLED_ROWS] @ factors[1]
             self._watch(meant.flatten(), (sampled[:SAMPLED_ROWS].float() - before).flatten())
@@ -121,12 +126,12 @@ class AccumulatedState:
     def _with_v(self, held: Pending) -> tuple[Drawn, Pending]:
         return draw(held.last, self.layout, self.device, self.dtype, v_only=True), held
 
-    def _fuse(self, weights: dict[str, torch.Tensor]) -> FusedFold:
-        if self._fused is None or self._fused[0] is not weights:
+    def _kernel(self, weights: dict[str, torch.Tensor]) -> FusedFold:
+        if self._prepared is None or self._prepared[0] is not weights:
             from workloads.fused_fold import FusedFold
 
-            self._fused = weights, FusedFold(weights, self.layout)
-        return self._fused[1]
+            self._prepared = weights, FusedFold(weights, self.layout)
+        return self._prepared[1]
 
 
 class PendingValues:
@@ -137,7 +142,8 @@ class PendingValues:
 
     def factors(self, name: str) -> tuple[torch.Tensor, torch.Tensor] | None:
         """U side [out, k] and V^T [k, in] of one matrix, float32, k the ranks of all epochs together; None when there is none."""
-        pairs = [(_slice_of(held, drawn, name), drawn.vt(name).float()) for drawn, held in self._terms if drawn.factored(name)]
+        terms = [(drawn, held) for drawn, held in self._terms if drawn.factored(name)]
+        pairs = [(held.scaled(drawn.slice_u(held.flat, name)), drawn.vt(name).float()) for drawn, held in terms]
         if len(pairs) <= 1:
             return pairs[0] if pairs else None
         return torch.cat([u for u, _ in pairs], dim=1), torch.cat([vt for _, vt in pairs], dim=0)
@@ -152,19 +158,8 @@ class PendingValues:
         drawn, held = self._terms[0]
         one = torch.ones((), device=drawn.device)
         if len(self._terms) == 1:
-            amount = one if held.amount is None else held.amount.to(one)
-            return held.flat, drawn.v_flat, amount, held.last.rank
+            return held.flat, drawn.v_flat, one if held.amount is None else held.amount.to(one), held.last.rank
         u = torch.cat([held.factor.view(-1, held.last.rank) for _, held in self._terms], dim=1)
         names = [name for name in drawn.layout if drawn.factored(name)]
         vt = torch.cat([part.vt(name).flatten() for name in names for part, _ in self._terms])
         return u.flatten(), vt, one, u.size(1)
-
-
-def _slice_of(held: Pending, drawn: Drawn, name: str) -> torch.Tensor:
-    part = drawn.slice_u(held.flat, name)
-    return part if held.amount is None else part.float() * held.amount
-
-
-def _fusable(weights: dict[str, torch.Tensor]) -> bool:
-    """Whether there is a kernel for them: 16-bit, on a GPU."""
-    return bool(weights) and all(weight.is_cuda and weight.element_size() == 2 for weight in weights.values())

@@ -27,6 +27,7 @@ def test_help_and_list_answer_in_half_a_second():
         found = min(processor_seconds("-m", "bench", command) for _ in range(4))
         print(f"{command}: {found * 1e3:.0f} ms, importing torch {torch * 1e3:.0f} ms")
         assert found < max(0.5, torch / 3)
+    assert processor_seconds("-c", "import torch; from bench.cli import main; main(['list'])") > max(0.5, torch / 3)
 
 
 def processor_seconds(*arguments: str) -> float:

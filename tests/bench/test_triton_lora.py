@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
-import torch
+from collections.abc import Callable
 
 PROGRAM = """
 import sys, torch
@@ -65,17 +61,10 @@ for slots in ([0] * 12 + [1] * 8, [-1] * 20, [1] * 20, [-1] * 5 + [0] * 15):
 """
 
 
-def test_the_lora_kernels_agree_with_float64() -> None:
-    run(PROGRAM, "cuda" if torch.cuda.is_available() else "cpu")
+def test_the_lora_kernels_agree_with_float64(run_kernels: Callable[..., None]) -> None:
+    run_kernels(PROGRAM)
 
 
-def test_vllms_wrapper_with_our_kernels_follows_each_batch() -> None:
+def test_vllms_wrapper_with_our_kernels_follows_each_batch(run_kernels: Callable[..., None]) -> None:
     """The map of an earlier batch adds nothing to one without adapters."""
-    run(WRAPPER, "cpu")
-
-
-def run(program: str, device: str) -> None:
-    interpreted = {"TRITON_INTERPRET": "1"} if device == "cpu" else {}
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1"} | interpreted
-    done = subprocess.run([sys.executable, "-c", program, device], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_kernels(WRAPPER, device="cpu")

@@ -4,12 +4,9 @@ neighbours. The interpreter has no product of two bfloat16 matrices, so a single
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 
 import pytest
-import torch
 
 PROGRAM = """
 import sys, torch
@@ -71,12 +68,10 @@ STATE = """
 import sys, torch
 torch.set_default_device(sys.argv[1])
 from bench.api import Direction
-from workloads import state as module
 from workloads.directions import draw
 from workloads.durable import restore, save
 from workloads.state import AccumulatedState
 
-module._fusable = lambda weights: True  # the kernel in the interpreter for the plain form
 device = sys.argv[1]
 layout = {"a": (24, 40), "norm": (40,), "b": (40, 24), "c": (24, 40)}
 
@@ -94,6 +89,7 @@ def fold(directions, resumed):
     if resumed:
         snapshot, state = save(weights, state), AccumulatedState(layout, device, torch.float16)
         restore(snapshot, weights, state, None)
+    state.fused = True  # in the interpreter too
     state.fold(weights, list(state.pending))
     assert not state.pending and state.facts()["fold_cosine"] > 0.5
     return weights, truth
@@ -115,18 +111,10 @@ for directions in (
 
 
 @pytest.mark.parametrize(("dtype", "rank", "kind"), [("float16", 2, "sum"), ("bfloat16", 20, "sum"), ("float16", 36, "single")])
-def test_the_fold_kernel_is_unbiased_and_replays(dtype: str, rank: int, kind: str) -> None:
-    run(PROGRAM, dtype, str(rank), kind)
+def test_the_fold_kernel_is_unbiased_and_replays(run_kernels: Callable[..., None], dtype: str, rank: int, kind: str) -> None:
+    run_kernels(PROGRAM, dtype, str(rank), kind)
 
 
-def test_the_accumulated_state_folds_through_the_kernel() -> None:
+def test_the_accumulated_state_folds_through_the_kernel(run_kernels: Callable[..., None]) -> None:
     """One update, a sum of updates over one V, three queries together; the same after a snapshot."""
-    run(STATE)
-
-
-def run(program: str, *arguments: str) -> None:
-    device, interpreted = ("cuda", {}) if torch.cuda.is_available() else ("cpu", {"TRITON_INTERPRET": "1"})
-    command = [sys.executable, "-c", program, device, *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"} | interpreted
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_kernels(STATE)

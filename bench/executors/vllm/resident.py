@@ -49,7 +49,7 @@ class Resident:
             self.slot_of = [manager.lora_index_to_id.index(adapter) for adapter in adapters]
             self.slots = AdapterSlots(lora_slices(manager, layout), layout, spec.rank, accumulates=kind == "lowrank")
         self._reach = reach
-        if self.slots is not None and self.device.type == "cuda" and self.dtype != torch.float32:
+        if self.slots is not None and self.state.fused:
             from workloads.fused_fold import warm_up
 
             warm_up(self.dtype, spec.rank)

@@ -23,6 +23,18 @@ def _pick(index, first, second, third):
 
 
 @triton.jit
+def _load(part, first, second, third, at, valid):
+    """From the tensor of the slice numbered `part`, zeros where not valid."""
+    if part == 0:
+        found = tl.load(first + at, mask=valid, other=0.0)
+    elif part == 1:
+        found = tl.load(second + at, mask=valid, other=0.0)
+    else:
+        found = tl.load(third + at, mask=valid, other=0.0)
+    return found
+
+
+@triton.jit
 def _lora_shrink(
     x, partial, a0, a1, a2, mapping, tokens, inner, x_stride, span,
     RANK: tl.constexpr, WIDE: tl.constexpr, SLOTS: tl.constexpr, SPLIT: tl.constexpr,
@@ -40,13 +52,7 @@ def _lora_shrink(
             left = tl.load(x + row[:, None] * x_stride + k[None, :], mask=mine[:, None] & (k < inner)[None, :], other=0.0)
             at = (slot * RANK + r[None, :]) * inner + k[:, None]
             valid = (k < inner)[:, None] & (r < RANK)[None, :]
-            if part == 0:
-                right = tl.load(a0 + at, mask=valid, other=0.0)
-            elif part == 1:
-                right = tl.load(a1 + at, mask=valid, other=0.0)
-            else:
-                right = tl.load(a2 + at, mask=valid, other=0.0)
-            total = tl.dot(left, right, total)
+            total = tl.dot(left, _load(part, a0, a1, a2, at, valid), total)
         at = ((part * SPLIT + split) * tokens + row)[:, None] * WIDE + r[None, :]
         tl.store(partial + at, total, mask=mine[:, None])
 
@@ -72,12 +78,7 @@ def _lora_expand(
                 total += tl.load(partial + at, mask=mine[:, None], other=0.0)
             at = (slot * out + column[None, :]) * RANK + r[:, None]
             valid = (column < out)[None, :] & (r < RANK)[:, None]
-            if part == 0:
-                right = tl.load(b0 + at, mask=valid, other=0.0)
-            elif part == 1:
-                right = tl.load(b1 + at, mask=valid, other=0.0)
-            else:
-                right = tl.load(b2 + at, mask=valid, other=0.0)
+            right = _load(part, b0, b1, b2, at, valid)
             added = tl.dot((total * scale).to(right.dtype), right, added)
         inside = mine[:, None] & (column < out)[None, :]
         first = tl.multiple_of(_pick(part, 0, n0, n0 + n1), EVEN)
