@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bench.api import UsageError
+from bench.errors import UsageError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 Paths = Annotated[list[str], typer.Argument(help="result files or folders")]

@@ -14,7 +14,7 @@ from typing import Any
 
 from analysis.runs import Run, differences, explain, size_of
 from analysis.statistics import ENOUGH, Ratio, Summary, ratio, summarize
-from bench.api import UsageError
+from bench.errors import UsageError
 
 WIDE = 0.10
 HEADINGS = ("executor", "features", "n", "median, ms", "IQR, ms", "ratio", "95 % CI", "verdict")

@@ -20,7 +20,7 @@ from rich.table import Table
 from analysis.attribution import contrasts, interactions, shapley, subsets
 from analysis.runs import Run, differences, explain, find
 from analysis.statistics import Ratio
-from bench.api import UsageError
+from bench.errors import UsageError
 
 OFF = {"batching": "sequential", "kv": "recompute", "lora": "unfused"}
 ON = {"batching": "paired", "kv": "shared", "lora": "fused"}

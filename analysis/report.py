@@ -15,7 +15,7 @@ from analysis.figures import all_figures
 from analysis.path import paths
 from analysis.runs import Run
 from analysis.table import tidy
-from bench.api import UsageError
+from bench.errors import UsageError
 
 
 def write_report(runs: Sequence[Run], output: Path, command: str) -> Path:

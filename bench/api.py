@@ -7,18 +7,17 @@ This module imports nothing heavy, so the command line and the analysis can use 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from bench.data import Batch, ModelSource, TaskData
 
 if TYPE_CHECKING:
     import torch
 
     from bench.config import RunSpec
-    from workloads.durable import Snapshot
-    from workloads.models import ModelSource
-    from workloads.tasks import TaskData
 
 Kind = Literal["lowrank", "dense", "factorized"]
 
@@ -29,18 +28,6 @@ VARIANTS = {
     "no graphs": "vllm on a GPU: torch.compile without CUDA graphs",
 }
 """Rungs of the attribution that are no feature: an executor is switched to one of them, never started with it."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """One classification example as token ids: `prompt` (BOS included), one row of ids per answer option, the right one."""
-
-    prompt: tuple[int, ...]
-    options: tuple[tuple[int, ...], ...]
-    label: int
-
-
-Batch = Sequence[Example]
 
 
 @dataclass(frozen=True)
@@ -94,6 +81,14 @@ class Workload(Protocol):
 
     def projected_gradients(self, losses: torch.Tensor) -> torch.Tensor:
         """(loss_plus - loss_minus) / (2 eps) for each query, from losses [..., n_probes] to [..., queries]."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """tensors: name -> CPU copy; facts: what is no tensor, plain JSON."""
+
+    tensors: dict[str, torch.Tensor]
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Executor(Protocol):
@@ -158,6 +153,41 @@ class Durable(Executor, Protocol):
         """What the directions of a step that was done were drawn from."""
 
 
+class Clock(Protocol):
+    """`lag`: how many steps may be in flight before the losses of the oldest are read."""
+
+    lag: int
+
+    def mark(self) -> Any:
+        """A point in time, on the device's own timeline."""
+
+    def seconds(self, start: Any, end: Any) -> float:
+        """Time between two marks; waits until `end` has happened."""
+
+    def fetch(self, losses: torch.Tensor) -> torch.Tensor:
+        """Start copying losses to the host, without waiting. Valid once a later mark has happened."""
+
+    def synchronize(self) -> None:
+        """Wait for everything enqueued."""
+
+
+Reference = Callable[[Batch, Sequence[Probe], str], "torch.Tensor"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """`reference(batch, probes, dtype)` gives losses [n_probes] by a plain Hugging Face forward in that dtype.
+
+    profiled    whether there is a model for the recorders to watch
+    """
+
+    source: Any
+    task: Any
+    reference: Reference
+    clock: Clock
+    profiled: bool = True
+
+
 class Recorder(Protocol):
     """Watches a profiled pass of steps: a context manager, then `collect()` hands over its findings (plain JSON)."""
 
@@ -181,7 +211,3 @@ def phase(name: Phase) -> AbstractContextManager[Any]:
     from torch.profiler import record_function
 
     return record_function(f"zo.{name}")
-
-
-class UsageError(Exception):
-    """Bad input: one clear line naming the option, the value, what was expected and what to do. Exit code 2."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bench.api import UsageError
 from bench.config import RunSpec
+from bench.errors import UsageError
 
 ADAPTER = ("lozo", "factorized")
 UPSTREAM = ("lozo", "mezo")

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.api import UsageError
 from bench.cli_options import FEATURES, MEASURE, METHOD, WHAT, ExportFormat, Format, Results, State, choice, described
-from bench.config import CHOICES, option
+from bench.config import CHOICES
+from bench.errors import UsageError, option
 from bench.registry import EXECUTORS, RECORDERS, TASKS, WORKLOADS
 
 app = typer.Typer(

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from bench.api import UsageError
+from bench.errors import UsageError, option
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "weights": ("auto", "pretrained", "random"),
@@ -106,8 +106,3 @@ class RunOptions:
             raise UsageError(f"--sessions {self.sessions}: must be at least 1")
         if not math.isfinite(self.timeout_s) or self.timeout_s <= 0:
             raise UsageError(f"--timeout {self.timeout_s}: must be a positive number of seconds")
-
-
-def option(name: str) -> str:
-    """The command-line spelling of a field."""
-    return "--" + name.replace("_", "-")

@@ -10,9 +10,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from bench.api import UsageError
 from bench.capabilities import CAPABILITIES, UPSTREAM
 from bench.config import RunSpec
+from bench.errors import UsageError
 from bench.registry import EXECUTORS, TASKS, WORKLOADS, known
 
 WORKLOAD, EXECUTOR, MODEL, TASK = "lozo", "vllm", "opt-tiny", "sst2"
@@ -68,7 +68,7 @@ def pick_device(device: str) -> str:
         return device
     if device not in ("auto", "cuda"):
         raise UsageError(f"--device {device}: not known; choose one of auto, cpu, cuda")
-    from bench.harness.environment import cuda_available
+    from bench.environment import cuda_available
 
     available = cuda_available()
     if device == "cuda" and not available:
@@ -92,7 +92,7 @@ def _features(workload: str, executor: str, chosen: dict[str, Any]) -> dict[str,
 
 
 def _tiny(workload: str) -> dict[str, Any]:
-    from workloads.models import TINY_DEFAULTS
+    from workloads.models.table import TINY_DEFAULTS
 
     names = {f.name for f in fields(RunSpec)}
     return {name: value for name, value in TINY_DEFAULTS.get(workload, TINY_DEFAULTS["lozo"]).items() if name in names}
@@ -111,7 +111,7 @@ def _resolved(spec: RunSpec) -> RunSpec:
     """`auto` weights become what was found, so that two runs compare by what they ran with."""
     if spec.executor == "fake":
         return replace(spec, weights="random") if spec.weights == "auto" else spec
-    from workloads.models import resolve_model
+    from workloads.models.table import resolve_model
 
     weights = resolve_model(spec.model, spec.weights, trust_remote_code=spec.trust_remote_code).weights
     if weights == "random" and spec.evaluate:

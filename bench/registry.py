@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from bench.api import UsageError
+from bench.api import Workload
+from bench.config import RunSpec
+from bench.errors import UsageError
 
 WORKLOADS = {
     "lozo": "workloads.lozo:LoZO",
@@ -19,6 +21,8 @@ EXECUTORS = {
     "vllm": "bench.executors.vllm.executor:VllmExecutor",
     "fake": "bench.executors.fake:FakeExecutor",
 }
+INPUTS = {"fake": "bench.executors.fake:inputs"}
+"""Executors that bring inputs of their own."""
 TASKS = {"sst2": "workloads.tasks.sst2:read"}
 RECORDERS = {
     "counters": "bench.recorders.counters:Counters",
@@ -41,3 +45,16 @@ def resolve(table: Mapping[str, str], option: str, name: str) -> Any:
     """Import and return what a name stands for."""
     module, _, attribute = table[known(table, option, name)].partition(":")
     return getattr(import_module(module), attribute)
+
+
+def make_workload(spec: RunSpec) -> Workload:
+    """The workload of a spec, with its settings; UsageError when the name is not known."""
+    workload: Workload = resolve(WORKLOADS, "--workload", spec.workload)(
+        learning_rate=spec.learning_rate,
+        eps=spec.eps,
+        rank=spec.rank,
+        interval=spec.interval,
+        queries=spec.queries,
+        seed=spec.seed,
+    )
+    return workload

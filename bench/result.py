@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from bench.api import UsageError
 from bench.config import RunSpec
+from bench.errors import UsageError
 
 SCHEMA_VERSION = 1
 """1: first version."""

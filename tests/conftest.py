@@ -13,11 +13,9 @@ from typing import Any
 
 import pytest
 
-from bench.api import Example
 from bench.config import RunSpec
+from bench.data import Example, ModelSource, TaskData
 from bench.registry import EXECUTORS, resolve
-from workloads.models import ModelSource
-from workloads.tasks import TaskData
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tiny models gain nothing from more
 
@@ -57,7 +55,7 @@ def tiny_task() -> TaskData:
 @pytest.fixture(scope="session")
 def opt_tiny() -> ModelSource:
     """The built-in model, pre-trained once per cache."""
-    from workloads.models import resolve_model
+    from workloads.models.table import resolve_model
 
     return resolve_model("opt-tiny", "auto")
 

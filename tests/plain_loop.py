@@ -7,11 +7,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from bench.api import Batch
 from bench.config import RunSpec
+from bench.data import Batch, ModelSource
 from workloads.directions import directions
-from workloads.models import ModelSource
-from workloads.weights import layout, load_model
+from workloads.models.weights import layout, load_model
 
 KINDS = {"lozo": "lowrank", "mezo": "dense", "factorized": "factorized"}
 RATES = {"lozo": 1e-4, "mezo": 1e-5, "factorized": 1e-5}

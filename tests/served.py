@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from bench.api import Snapshot
 from bench.config import RunSpec
+from bench.data import ModelSource, TaskData
 from bench.executors.vllm.executor import VllmExecutor
-from workloads.durable import Snapshot
-from workloads.models import ModelSource
-from workloads.tasks import TaskData
-from workloads.weights import layout
+from workloads.models.weights import layout
 
 
 class Served:

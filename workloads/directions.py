@@ -6,7 +6,6 @@ named slices of it. Dense noise takes one seeded call per tensor, in the Hugging
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,21 +13,10 @@ from dataclasses import dataclass, field
 import torch
 
 from bench.api import Direction, Kind
+from workloads.seeds import gaussian
 
 Layout = Mapping[str, tuple[int, ...]]
 """Canonical Hugging Face parameter name -> shape, in the model's order; q, k and v apart."""
-
-
-def derive_seed(*parts: object) -> int:
-    """A 63-bit generator seed from any tuple of names and numbers: stable across processes and machines."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
-
-
-def gaussian(shape: tuple[int, ...], device: torch.device | str, *seed: object) -> torch.Tensor:
-    """Standard normal float32 tensor drawn on `device` with one generator call."""
-    generator = torch.Generator(device=device).manual_seed(derive_seed(*seed))
-    return torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
 
 
 @dataclass(frozen=True)

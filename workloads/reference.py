@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from bench.api import Batch, Probe
+from bench.api import Probe
 from bench.config import RunSpec
+from bench.data import Batch, ModelSource
 from workloads.directions import draw
-from workloads.models import ModelSource
-from workloads.weights import layout, load_model
+from workloads.models.weights import layout, load_model
 
 
 @torch.inference_mode()

@@ -7,7 +7,8 @@ from typing import Protocol
 
 import torch
 
-from bench.api import Batch, Probe, Update, Workload
+from bench.api import Probe, Update, Workload
+from bench.data import Batch
 
 
 class Scorer(Protocol):

@@ -19,23 +19,23 @@ from torch.profiler import record_function
 from baselines.eager.modules import wrap
 from baselines.eager.scoring import Scorer
 from baselines.eager.states import AdapterStates
-from bench.api import Batch, Direction, Probe, Update, Workload, phase
+from bench.api import Direction, Probe, Snapshot, Update, Workload, phase
 from bench.capabilities import CAPABILITIES
 from bench.config import RunSpec
-from workloads.dense import DenseStates
+from bench.data import Batch, ModelSource
 from workloads.directions import Drawn, draw
-from workloads.durable import Snapshot, restore, save, state_checksum
-from workloads.memory import release
-from workloads.models import ModelSource
-from workloads.rounding import add_
-from workloads.state import AccumulatedState, Epoch
+from workloads.models.memory import release
+from workloads.models.weights import layout, load_model
+from workloads.parameters.accumulated import AccumulatedState, Epoch
+from workloads.parameters.dense import DenseStates
+from workloads.parameters.rounding import add_
+from workloads.parameters.snapshot import restore, save, state_checksum
 from workloads.steps import run_steps
 from workloads.tasks.loss import classification_loss
 from workloads.tasks.ragged import one_token
-from workloads.weights import layout, load_model
 
 if TYPE_CHECKING:
-    from workloads.tasks import TaskData
+    from bench.data import TaskData
 
 
 class EagerExecutor:

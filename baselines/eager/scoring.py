@@ -12,7 +12,8 @@ from torch.profiler import record_function
 
 from baselines.eager import unpadded
 from baselines.eager.states import AdapterStates
-from bench.api import Batch, Example, phase
+from bench.api import phase
+from bench.data import Batch, Example
 from workloads.tasks.collate import option_rows
 from workloads.tasks.ragged import full_rows, shared_rows
 

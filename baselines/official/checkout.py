@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.api import UsageError
+from bench.errors import UsageError
 
 
 @dataclass(frozen=True)

@@ -22,19 +22,19 @@ from baselines.official.loop import LozoLoop, MezoLoop, Noise, Rewriting
 from baselines.official.loss import option_scores
 from baselines.official.saving import restore, save, state_checksum
 from baselines.official.upstream import ORIGINS, UpstreamLoop
-from bench.api import Batch, Direction, Probe, Update, UsageError, Workload, phase
+from bench.api import Direction, Probe, Snapshot, Update, Workload, phase
 from bench.capabilities import CAPABILITIES
 from bench.config import RunSpec
+from bench.data import Batch, ModelSource
+from bench.errors import UsageError
 from workloads.directions import draw
-from workloads.durable import Snapshot
-from workloads.memory import release
-from workloads.models import ModelSource
+from workloads.models.memory import release
+from workloads.models.weights import layout, load_model
 from workloads.steps import run_steps
 from workloads.tasks.collate import option_rows
-from workloads.weights import layout, load_model
 
 if TYPE_CHECKING:
-    from workloads.tasks import TaskData
+    from bench.data import TaskData
 
 UPSTREAM_SEED = 42
 """What upstream seeds numpy with before the first step, whatever the run's seed: that one only picks the data."""

@@ -10,8 +10,8 @@ import torch
 
 from baselines.official.loop import LozoLoop, OfficialLoop
 from baselines.official.upstream import UpstreamLoop
-from workloads.checksum import checksum
-from workloads.durable import Snapshot
+from bench.api import Snapshot
+from workloads.parameters.checksum import checksum
 
 Loop = OfficialLoop | UpstreamLoop
 Parameters = list[tuple[str, torch.nn.Parameter]]

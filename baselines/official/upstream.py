@@ -26,8 +26,9 @@ from baselines.official.absorption import Absorption
 from baselines.official.checkout import ORIGINS, Origin, commit_of, git
 from baselines.official.loop import StepRecord
 from baselines.official.loss import option_loss
-from bench.api import UsageError, phase
-from workloads.weights import layout
+from bench.api import phase
+from bench.errors import UsageError
+from workloads.models.weights import layout
 
 __all__ = ["ORIGINS", "Host", "UpstreamLoop"]
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.api import UsageError
-from bench.commands.interleaved import Planned, finished, measure, points_of
 from bench.commands.terminal import stderr_console
 from bench.config import RunSpec
 from bench.defaults import FEATURES, complete
+from bench.errors import UsageError
 from bench.harness.blocks import BlocksJob
-from bench.harness.store import Store
+from bench.harness.points import Planned, finished, measure, points_of
+from bench.journal.store import Store
 
 QUICK = {"rounds": 3, "steps": 2}
 OFF: dict[str, Any] = {"batching": "sequential", "kv": "recompute", "lora": "unfused"}

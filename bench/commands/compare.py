@@ -14,8 +14,8 @@ from pathlib import Path
 
 from analysis.compare import HEADINGS, Comparison, Table, compare, markdown, reference_line
 from analysis.runs import load_runs
-from bench.api import UsageError
 from bench.commands.terminal import stderr_console
+from bench.errors import UsageError
 
 
 def run_compare(

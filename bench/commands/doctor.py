@@ -16,7 +16,7 @@ import psutil
 from rich.table import Table
 
 from bench.commands.terminal import stderr_console
-from bench.harness.environment import cpu_model, gpu_facts, threads, version
+from bench.environment import cpu_model, gpu_facts, threads, version
 
 GIB = 2**30
 
@@ -126,8 +126,8 @@ def vllm_platform() -> str:
 
 def models() -> Iterator[Finding]:
     """Every model of the table: where its weights are, if they are on this machine. Nothing is downloaded."""
-    from bench.api import UsageError
-    from workloads.models import MODELS, resolve_model, tiny_is_built
+    from bench.errors import UsageError
+    from workloads.models.table import MODELS, resolve_model, tiny_is_built
 
     for name, info in MODELS.items():
         if not info.hub_id:

@@ -13,20 +13,21 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.api import Durable, UsageError, Workload
+from bench.api import Durable, Inputs, Workload
 from bench.commands.resume import check_version
 from bench.config import RunSpec
 from bench.defaults import pick_device
-from bench.harness.entries import History
-from bench.harness.inputs import Inputs, prepare
-from bench.harness.journal import find_journals, read_journal
-from bench.harness.keeping import Keeper
+from bench.errors import UsageError
+from bench.harness.inputs import prepare
+from bench.journal.entries import History
+from bench.journal.file import find_journals, read_journal
+from bench.journal.keeper import Keeper
 from bench.registry import EXECUTORS, resolve
 
 if TYPE_CHECKING:
     import torch
 
-    from workloads.adapter import Factors
+    from workloads.parameters.factors import Factors
 
 SERVED_RANK = 512
 """The largest adapter rank vLLM serves."""
@@ -71,7 +72,7 @@ def export(run: str, *, format: str, output: str, rank: int | None, state: str |
 
 def rebuild(path: Path, state: str | None) -> Tuned:
     """Load the untrained model and redo what the first session of the run did to it."""
-    from workloads.make import make_workload
+    from bench.registry import make_workload
 
     journal = read_journal(path)
     spec, history = check_version(journal), journal.sessions.get(0, History())
@@ -115,7 +116,7 @@ def write_merged(tuned: Tuned, folder: Path) -> dict[str, Any]:
     """The model with its tuned parameters, in the run's dtype, as `transformers` and vLLM load it."""
     import torch
 
-    from workloads.weights import load_model
+    from workloads.models.weights import load_model
 
     model: Any = load_model(tuned.source, getattr(torch, tuned.spec.dtype), "cpu")
     change = rounding = 0.0
@@ -136,7 +137,7 @@ def write_adapter(tuned: Tuned, folder: Path, rank: int | None) -> dict[str, Any
     import torch
     from safetensors.torch import save_file
 
-    from workloads.weights import load_model
+    from workloads.models.weights import load_model
 
     if tuned.spec.scope == "full":
         raise UsageError("--format peft: an adapter holds matrices only and --scope full moved more; use --format merged")
@@ -177,7 +178,7 @@ def factoring(tuned: Tuned, rank: int | None) -> Callable[[str, torch.Tensor], F
     """(name, change of the matrix) -> its factors: the directions' own where they are low-rank and shared, else by SVD."""
     import torch
 
-    from workloads.adapter import decompose, reduce, total_change
+    from workloads.parameters.factors import decompose, reduce, total_change
 
     spec = tuned.spec
     if spec.workload == "mezo" or spec.directions == "upstream":

@@ -19,7 +19,7 @@ BIN = 5
 
 def list_all(*, verbose: bool = False) -> int:
     """Tables on stderr, the same as one JSON object on stdout. `verbose` loads each task to show the lengths of its examples."""
-    from workloads.models import MODELS
+    from workloads.models.table import MODELS
 
     console = stderr_console()
     table = Table(

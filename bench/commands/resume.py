@@ -6,15 +6,15 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from bench.api import UsageError
 from bench.capabilities import CAPABILITIES
-from bench.commands.run import Run, conduct
 from bench.commands.terminal import stderr_console
 from bench.config import RunSpec
 from bench.defaults import pick_device
-from bench.harness.events import SessionLog
-from bench.harness.journal import SUFFIX, Journal, JournalWriter, find_journals
-from bench.harness.store import Store
+from bench.errors import UsageError
+from bench.harness.conduct import Run, conduct
+from bench.journal.events import SessionLog
+from bench.journal.file import SUFFIX, Journal, JournalWriter, find_journals
+from bench.journal.store import Store
 from bench.registry import EXECUTORS, WORKLOADS, known, resolve
 
 

@@ -20,16 +20,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from bench.api import Batch, Example, Probe, Update, UsageError, Workload
+from bench.api import Inputs, Probe, Snapshot, Update, Workload
 from bench.config import RunSpec
-
-if TYPE_CHECKING:
-    from bench.harness.inputs import Inputs
-    from workloads.durable import Snapshot
+from bench.data import Batch, Example
+from bench.errors import UsageError
 
 EXAMPLES = tuple(Example((1, 2, 3 + i), ((10,), (11,)), i % 2) for i in range(64))
 SLOPE = 10.0
@@ -131,8 +129,6 @@ class FakeExecutor:
         self.calls.append("replay")
 
     def snapshot(self) -> Snapshot:
-        from workloads.durable import Snapshot
-
         return Snapshot({})
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -181,8 +177,6 @@ class FakeExecutor:
 
 def inputs(spec: RunSpec, session: int) -> Inputs:
     """What a session of the fake executor needs: its script, 64 made-up examples and a clock that the script drives."""
-    from bench.harness.inputs import Inputs
-
     script, clock = Script.read(spec.data), ScriptedClock()
     source = SimpleNamespace(name=spec.model, weights=spec.weights, script=script, clock=clock, session=session)
     task = SimpleNamespace(train=EXAMPLES, dev=EXAMPLES, eval=EXAMPLES, digest="fake", summary={"examples": len(EXAMPLES)})

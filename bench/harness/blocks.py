@@ -18,15 +18,17 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain, count, islice
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar
 
-from bench.api import Batch, Executor, UsageError
+from bench.api import Executor, Inputs
 from bench.config import RunSpec
+from bench.data import Batch
+from bench.errors import UsageError
 from bench.harness import gate
-from bench.harness.events import Emit
-from bench.harness.inputs import Inputs, prepare
-from bench.harness.session import classify, serve
+from bench.harness.child import classify, serve
+from bench.harness.inputs import prepare
 from bench.harness.steps import core_step, run_steps
+from bench.journal.events import Emit
 from bench.registry import EXECUTORS, resolve
 
 SETTLING = 2
@@ -40,6 +42,8 @@ PlannedPoint = tuple[int, dict[str, Any], str]
 class BlocksJob:
     """loads: the spec each executor is loaded with, largest first; points: (index into loads, spec of the point, its variant);
     done: rounds each point already has."""
+
+    module: ClassVar[str] = "bench.harness.blocks"
 
     loads: list[dict[str, Any]]
     points: list[PlannedPoint]
@@ -71,7 +75,7 @@ def run_blocks(job: BlocksJob, emit: Emit) -> None:
 
     The reference is computed first, while the device is empty.
     """
-    from workloads.make import make_workload
+    from bench.registry import make_workload
     from workloads.tasks.batches import batch_stream, typical
 
     specs = [RunSpec.from_json(fields) for fields in job.loads]
@@ -154,9 +158,9 @@ class Points:
     def profile(self, number: int, batch: Batch) -> None:
         import torch
 
-        from bench.harness.context import ProfileContext
         from bench.recorders import observe
-        from workloads.make import make_workload
+        from bench.recorders.context import ProfileContext
+        from bench.registry import make_workload
 
         if number not in self.timed:  # its blocks were timed by an earlier process
             self.timed[number] = self._time(number, [batch] * (SETTLING + PROFILED_STEPS))[0]
@@ -173,7 +177,7 @@ class Points:
 
     def _time(self, number: int, batches: Sequence[Batch]) -> tuple[list[float], list[list[float]]]:
         """Seconds and losses of a step for each batch, those that settle left out."""
-        from workloads.make import make_workload
+        from bench.registry import make_workload
 
         one, point = self._at(number)
         workload, clock = make_workload(one.use(point)), one.inputs.clock

@@ -3,28 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
-
-
-class Clock(Protocol):
-    """`lag`: how many steps may be in flight before the losses of the oldest are read."""
-
-    lag: int
-
-    def mark(self) -> Any:
-        """A point in time, on the device's own timeline."""
-
-    def seconds(self, start: Any, end: Any) -> float:
-        """Time between two marks; waits until `end` has happened."""
-
-    def fetch(self, losses: torch.Tensor) -> torch.Tensor:
-        """Start copying losses to the host, without waiting. Valid once a later mark has happened."""
-
-    def synchronize(self) -> None:
-        """Wait for everything enqueued."""
 
 
 class WallClock:

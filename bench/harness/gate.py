@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.api import Batch, Executor, Probe
+from bench.api import Executor, Probe
+from bench.data import Batch
 from bench.result import Check
 
 if TYPE_CHECKING:

@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from bench.api import Batch, Probe
+from bench.api import Inputs, Probe
 from bench.config import RunSpec
-from bench.harness.clock import Clock, CudaClock, WallClock
+from bench.data import Batch
+from bench.harness.clock import CudaClock, WallClock
+from bench.registry import INPUTS, resolve
 
 if TYPE_CHECKING:
     import torch
 
-Reference = Callable[[Batch, Sequence[Probe], str], "torch.Tensor"]
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """`reference(batch, probes, dtype)` gives losses [n_probes] by a plain Hugging Face forward in that dtype.
-
-    profiled    whether there is a model for the recorders to watch
-    """
-
-    source: Any
-    task: Any
-    reference: Reference
-    clock: Clock
-    profiled: bool = True
-
 
 def prepare(spec: RunSpec, index: int = 0) -> Inputs:
     """Resolve the model and load the data of a spec; UsageError for what is missing. `index` is the session's."""
-    if spec.executor == "fake":
-        from bench.executors.fake import inputs
-
-        return inputs(spec, index)
-    from workloads.memory import release
-    from workloads.models import resolve_model
+    if spec.executor in INPUTS:
+        found: Inputs = resolve(INPUTS, "--executor", spec.executor)(spec, index)
+        return found
+    from workloads.models.memory import release
+    from workloads.models.table import resolve_model
     from workloads.reference import reference_losses
-    from workloads.tasks import load_task
+    from workloads.tasks.load import load_task
 
     source = resolve_model(spec.model, spec.weights, trust_remote_code=spec.trust_remote_code)
     task = load_task(spec.task, source=source, data=spec.data, data_seed=spec.data_seed)

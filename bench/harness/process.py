@@ -13,11 +13,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
-from bench.harness.blocks import BlocksJob
-from bench.harness.environment import threads
-from bench.harness.events import Event, SessionLog
-from bench.harness.session import Job
+from bench.environment import threads
+from bench.journal.events import Event, SessionLog
+
+
+class Job(Protocol):
+    """What a child is given: a dataclass, sent as JSON. module: what `python -m` runs; index: of the session it reports on."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    module: ClassVar[str]
+
+    @property
+    def index(self) -> int: ...
+
 
 POLL_S, GRACE_S = 0.2, 3.0
 
@@ -46,7 +56,7 @@ def stoppable() -> Iterator[Stop]:
 
 
 def run_process(
-    job: Job | BlocksJob,
+    job: Job,
     *,
     timeout_s: float,
     log_path: Path,
@@ -57,11 +67,10 @@ def run_process(
     """Run one session to its end, its time-out or a signal. Its output goes to `log_path`; its events come back added up,
     to those of `log` where an earlier process began it."""
     log = SessionLog(job.index) if log is None else log
-    module = "bench.harness.session" if isinstance(job, Job) else "bench.harness.blocks"
     read_end, write_end = os.pipe()
     with open(log_path, "ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, str(write_end)],
+            [sys.executable, "-m", job.module, str(write_end)],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,

@@ -5,33 +5,32 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import signal
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar
 
-from bench.api import Batch, Durable, UsageError, Workload
+from bench.api import Durable, Inputs, Workload
 from bench.config import RunSpec
+from bench.data import Batch
+from bench.environment import gpu_clocks
+from bench.errors import UsageError
 from bench.harness import gate
-from bench.harness.entries import History
-from bench.harness.environment import gpu_clocks
-from bench.harness.events import Emit, plain
-from bench.harness.inputs import Inputs, prepare
-from bench.harness.journal import read_journal
-from bench.harness.keeping import Keeper
+from bench.harness.child import describe, serve
+from bench.harness.inputs import prepare
 from bench.harness.steps import Diverged, Step, core_step, run_steps
+from bench.journal.entries import History
+from bench.journal.events import Emit
+from bench.journal.file import read_journal
+from bench.journal.keeper import Keeper
 from bench.registry import EXECUTORS, resolve
-from bench.result import Evaluation, Status
+from bench.result import Evaluation
 
 PROFILED_STEPS = 5
 CHECKSUM_EVERY = 200
@@ -42,6 +41,8 @@ SAMPLED_BATCHES = 500
 @dataclass(frozen=True)
 class Job:
     """What one session is to do. journal: where its snapshots go, and on `resume` what it goes on from."""
+
+    module: ClassVar[str] = "bench.harness.session"
 
     spec: dict[str, Any]
     index: int = 0
@@ -58,7 +59,7 @@ class Job:
 
 def run_session(job: Job, emit: Emit) -> None:
     """All stages in order; raises what went wrong. An executor whose losses are wrong is not timed."""
-    from workloads.make import make_workload
+    from bench.registry import make_workload
 
     spec, history = RunSpec.from_json(job.spec), job.history()
     emit({"event": "stage", "name": "load"})
@@ -210,8 +211,8 @@ class Training:
         """Steps of their own under the recorders. A recorder that breaks costs its findings, not the timings already made."""
         import torch
 
-        from bench.harness.context import ProfileContext
         from bench.recorders import observe
+        from bench.recorders.context import ProfileContext
 
         self.stage("profile")
         spec, inputs = self.spec, self.inputs
@@ -232,67 +233,6 @@ class Training:
         self.emit({"event": "findings", **findings})
         for text in warnings:
             self.emit({"event": "warning", "text": text})
-
-
-def describe(error: BaseException) -> str:
-    """One line: the kind of error and the first line of its message."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-
-
-def classify(error: BaseException) -> tuple[Status, str]:
-    """Status and message of an exception; running out of memory says what was free."""
-    torch = sys.modules.get("torch")
-    kinds = (MemoryError,) + ((torch.OutOfMemoryError,) if torch else ())
-    allocator = isinstance(error, RuntimeError) and any(
-        text in str(error).lower() for text in ("out of memory", "can't allocate memory", "not enough memory")
-    )
-    if not (isinstance(error, kinds) or allocator):
-        return "failed", describe(error)
-    import psutil
-
-    free = f"{psutil.virtual_memory().available / 2**30:.1f} GiB of main memory free"
-    if torch and torch.cuda.is_initialized():
-        free = f"{torch.cuda.mem_get_info()[0] / 2**30:.1f} GiB free on the GPU, {free}"
-    return "out_of_memory", f"{describe(error)} ({free}); a smaller --batch-size or --model needs less"
-
-
-def serve(descriptor: int, work: Callable[[dict[str, Any], Emit], None]) -> int:
-    """The child process: its parent holds the other ends of stdin and of the descriptor. `work` gets the job as plain JSON."""
-    out = os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
-
-    def emit(event: dict[str, Any]) -> None:
-        out.write(json.dumps(plain(event), separators=(",", ":"), allow_nan=False) + "\n")
-
-    job = json.loads(_read_line(0))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        work(job, emit)
-    except UsageError as error:
-        emit({"event": "error", "status": "failed", "text": str(error), "usage": True})
-        return 2
-    except Exception as error:  # everything is reported: the parent turns it into the session's status
-        traceback.print_exc()
-        status, text = classify(error)
-        if isinstance(error, Diverged):
-            emit({"event": "details", "diverged": True})
-        emit({"event": "error", "status": status, "text": text})
-        return 1
-    return 0
-
-
-def _read_line(descriptor: int) -> bytes:
-    line = b""
-    while not line.endswith(b"\n") and (chunk := os.read(descriptor, 65536)):
-        line += chunk
-    return line
-
-
-def _end_with_parent() -> None:
-    """Stdin closes when the parent is gone, however it went: then this whole process group goes too."""
-    while os.read(0, 1):
-        pass
-    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

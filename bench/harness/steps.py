@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.api import Batch, Executor, StepHost, Workload, phase
-from bench.harness.clock import Clock
+from bench.api import Clock, Executor, StepHost, Workload, phase
+from bench.data import Batch
 
 if TYPE_CHECKING:
     import torch

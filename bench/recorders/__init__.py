@@ -19,7 +19,7 @@ from bench.recorders.summary import table
 from bench.registry import RECORDERS, resolve
 
 if TYPE_CHECKING:
-    from bench.harness.context import ProfileContext
+    from bench.recorders.context import ProfileContext
 
 __all__ = ["Findings", "available", "disagreement", "observe", "table"]
 

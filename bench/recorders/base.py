@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 if TYPE_CHECKING:
-    from bench.harness.context import ProfileContext
     from bench.recorders.buckets import Phases
+    from bench.recorders.context import ProfileContext
     from bench.recorders.profile import Profile
     from bench.recorders.timeline import Timeline
 

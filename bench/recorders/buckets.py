@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from bench.recorders.timeline import Activity
 
 if TYPE_CHECKING:
-    from bench.harness.context import ProfileContext
+    from bench.recorders.context import ProfileContext
 
 Bucket = Literal[
     "gemm",

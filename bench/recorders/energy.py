@@ -17,8 +17,8 @@ import time
 from contextlib import ExitStack
 from typing import Any, ClassVar, Literal, Self
 
+from bench.nvml import conditions, missing, open_nvml
 from bench.recorders.base import BaseRecorder
-from bench.recorders.nvml import conditions, missing, open_nvml
 
 AT_LEAST_S = 2.0
 
@@ -61,6 +61,7 @@ class Energy(BaseRecorder):
         }
 
     def _read(self) -> tuple[float, int, dict[str, Any]]:
+        assert self._nvml is not None  # `available` was asked first
         nvml, handle = self._nvml
         found = conditions(nvml, handle)
         return time.perf_counter(), nvml.nvmlDeviceGetTotalEnergyConsumption(handle), found

@@ -22,8 +22,8 @@ from typing import Any, ClassVar, Self
 
 import torch
 
+from bench.nvml import open_nvml, process_bytes
 from bench.recorders.base import TraceRecorder
-from bench.recorders.nvml import missing, open_nvml, process_bytes
 from bench.recorders.timeline import Timeline
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -43,9 +43,8 @@ class Memory(TraceRecorder):
         self._rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
         self._nvml = None
         if self.on_gpu:
-            if missing("cuda") is None:
-                with open_nvml(self.context.device) as (nvml, handle):
-                    self._nvml = process_bytes(nvml, handle)
+            with open_nvml(self.context.device) as found:
+                self._nvml = process_bytes(*found) if found else None
             torch.cuda.reset_peak_memory_stats(self.context.device)
         return self
 

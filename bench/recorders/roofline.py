@@ -24,7 +24,7 @@ import torch
 from bench.recorders import ceilings
 from bench.recorders.base import BaseRecorder
 from bench.recorders.shapes import ModelShapes, Required
-from workloads.models import cache_dir
+from workloads.models.cache import cache_dir
 
 
 class Roofline(BaseRecorder):

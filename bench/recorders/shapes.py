@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workloads.weights import skeleton
+from workloads.models.weights import skeleton
 
 if TYPE_CHECKING:
-    from bench.api import Batch
-    from workloads.models import ModelSource
+    from bench.data import Batch, ModelSource
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import pytest
 
 from analysis.compare import compare, markdown
 from analysis.runs import load_runs, size_of
-from bench.api import UsageError
 from bench.commands.compare import run_compare
+from bench.errors import UsageError
 
 
 def compared(paths, **options):

@@ -8,7 +8,7 @@ import pytest
 
 from analysis.path import DENSE, OFF, ON, paths
 from analysis.runs import load_runs
-from bench.api import UsageError
+from bench.errors import UsageError
 
 GAINS = {"batching": 1.5, "kv": 2.0, "lora": 1.0}
 BLOCKS = [1.00, 1.02, 0.98, 1.01, 0.99]

@@ -10,7 +10,7 @@ import pytest
 from analysis.report import write_report
 from analysis.runs import load_runs
 from analysis.table import tidy
-from bench.api import UsageError
+from bench.errors import UsageError
 
 FINDINGS = {
     "time_breakdown": {"version": 1, "span_s": 0.1, "buckets": {"gemm": 0.07, "attention": 0.02}, "idle_s": 0.01},

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from bench.harness import gate
-from workloads.make import make_workload
+from bench.registry import make_workload
+from workloads.parameters.accumulated import AccumulatedState
 from workloads.reference import reference_losses
-from workloads.state import AccumulatedState
 
 LOSS_TOLERANCE, CHANGE_TOLERANCE = 2e-5, 1e-3
 Make = Callable[..., Any]

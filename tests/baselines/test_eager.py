@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from bench.api import Example, Probe, UsageError
-from workloads.make import make_workload
+from bench.api import Probe
+from bench.data import Example
+from bench.errors import UsageError
+from bench.registry import make_workload
 
 Make = Callable[..., Any]
 FEATURES = [

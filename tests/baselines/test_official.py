@@ -11,11 +11,11 @@ import torch
 
 from baselines.official import LozoLoop, MezoLoop
 from baselines.official.loss import option_loss
-from bench.api import UsageError
-from workloads.make import make_workload
-from workloads.models import ModelSource
+from bench.data import ModelSource
+from bench.errors import UsageError
+from bench.registry import make_workload
+from workloads.models.weights import layout, load_model
 from workloads.tasks.collate import option_rows
-from workloads.weights import layout, load_model
 
 Make = Callable[..., Any]
 EPS, RATE = 1e-3, 1e-4

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from baselines.official import LozoLoop, MezoLoop
-from bench.api import Batch
+from bench.data import Batch
+from workloads.models.weights import load_model
 from workloads.tasks.collate import option_rows
-from workloads.weights import load_model
 
 Make = Callable[..., Any]
 EPS, RATE, STEPS = 1e-3, 1e-4, 5

@@ -17,12 +17,12 @@ from analysis.runs import Run, differences
 from baselines.official import LozoLoop, MezoLoop
 from baselines.official.saving import state_checksum
 from baselines.official.upstream import ORIGINS, UpstreamLoop
-from bench.api import UsageError
 from bench.defaults import complete_all
+from bench.errors import UsageError
+from bench.registry import make_workload
 from bench.result import Result
-from workloads.make import make_workload
+from workloads.models.weights import load_model
 from workloads.tasks.collate import option_rows
-from workloads.weights import load_model
 
 Make = Callable[..., Any]
 SETTINGS = SimpleNamespace(zo_eps=1e-3, learning_rate=1e-4, rank_r=2, step_interval=3)

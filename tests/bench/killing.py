@@ -16,13 +16,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.commands.run import start
-from bench.config import RunOptions, option
+from bench.config import RunOptions
 from bench.defaults import complete
-from bench.harness.events import Event, SessionLog
-from bench.harness.journal import SUFFIX, Journal, read_journal
+from bench.errors import option
+from bench.harness.conduct import start
 from bench.harness.session import Job, run_session
-from bench.harness.store import Store
+from bench.journal.events import Event, SessionLog
+from bench.journal.file import SUFFIX, Journal, read_journal
+from bench.journal.store import Store
 from bench.result import Result, SessionResult, load_result
 
 HERE = Path(__file__).parent

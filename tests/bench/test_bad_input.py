@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.api import UsageError
 from bench.capabilities import CAPABILITIES
 from bench.config import RunSpec
 from bench.defaults import complete
+from bench.errors import UsageError
 
 CPU = ("--device", "cpu")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.api import UsageError
+from bench.errors import UsageError
 from bench.harness.blocks import BlocksJob, Points, WrongLosses
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from killing import Killable
 
-from bench.harness.journal import JournalWriter, read_journal
-from workloads.models import ModelSource
-from workloads.tasks import TaskData, load_task
+from bench.data import ModelSource, TaskData
+from bench.journal.file import JournalWriter, read_journal
+from workloads.tasks.load import load_task
 
 
 @pytest.fixture(scope="module")

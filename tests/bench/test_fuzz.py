@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_result import RESULT, SPEC
 
-from bench.api import UsageError
 from bench.config import CHOICES, RunOptions, RunSpec
 from bench.defaults import complete
-from bench.harness.events import SessionLog
-from bench.harness.journal import JournalWriter, header_entry, read_journal
+from bench.errors import UsageError
+from bench.journal.events import SessionLog
+from bench.journal.file import JournalWriter, header_entry, read_journal
 from bench.result import load_result
 
 scalars = (

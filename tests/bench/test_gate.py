@@ -52,7 +52,7 @@ def test_the_check_leaves_the_official_weights_as_they_were(tiny_source, tiny_ta
     from baselines.official.executor import OfficialExecutor
     from bench.config import RunSpec
     from bench.harness import gate
-    from workloads.make import make_workload
+    from bench.registry import make_workload
 
     spec = RunSpec(
         workload="lozo", executor="official", model="tiny", weights="random", task="sst2", dtype="float16", device="cpu",

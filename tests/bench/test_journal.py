@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from test_result import RESULT
 
-from bench.api import UsageError
 from bench.config import RunOptions
-from bench.harness.journal import JournalWriter, find_journals, header_entry, read_journal
+from bench.errors import UsageError
+from bench.journal.file import JournalWriter, find_journals, header_entry, read_journal
 from bench.result import find_results, load_result
 
 STEP = {"step_s": 0.1, "losses": [0.7, 0.6], "projected_gradients": [50.0], "warmup": False}

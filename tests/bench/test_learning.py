@@ -13,12 +13,12 @@ import torch
 from baselines.eager.executor import EagerExecutor
 from bench.api import Direction, Update
 from bench.config import RunSpec
+from bench.data import ModelSource, TaskData
 from bench.defaults import complete
 from bench.harness.steps import core_step
-from workloads.make import make_workload
-from workloads.models import ModelSource
-from workloads.tasks import TaskData, load_task
+from bench.registry import make_workload
 from workloads.tasks.batches import batch_stream
+from workloads.tasks.load import load_task
 from workloads.tasks.loss import accuracy
 from workloads.two_sided import TwoSided
 

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench.recorders import energy, nvml
+from bench import nvml
+from bench.recorders import energy
 
 
 class ScriptedNvml:

@@ -12,12 +12,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.config import RunSpec
-from bench.harness.context import ProfileContext
 from bench.harness.steps import core_step
 from bench.recorders import ceilings, observe
-from bench.registry import EXECUTORS, resolve
-from workloads.make import make_workload
-from workloads.weights import layout
+from bench.recorders.context import ProfileContext
+from bench.registry import EXECUTORS, make_workload, resolve
+from workloads.models.weights import layout
 
 OFFICIAL = RunSpec(
     workload="lozo", executor="official", model="tiny", weights="random", task="sst2", dtype="float32", device="cpu",

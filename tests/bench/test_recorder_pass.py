@@ -11,9 +11,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from bench.api import Example, UsageError, phase
-from bench.harness.context import ProfileContext
+from bench.api import phase
+from bench.data import Example
+from bench.errors import UsageError
 from bench.recorders import available, disagreement, observe, table
+from bench.recorders.context import ProfileContext
 
 TRACED = ("time_breakdown", "launches", "memory")
 MIB = 1 << 20

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, LlamaConfig, OPTConfig
 
-from bench.api import Example
+from bench.data import Example
 from bench.recorders import ceilings
 from bench.recorders.counters import Counters
 from bench.recorders.roofline import Roofline, bound

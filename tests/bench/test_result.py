@@ -10,9 +10,9 @@ import jsonschema
 import pytest
 
 from bench import result as module
-from bench.api import UsageError
 from bench.config import RunSpec
-from bench.harness.store import Store
+from bench.errors import UsageError
+from bench.journal.store import Store
 from bench.result import Check, Evaluation, Result, SessionResult, find_results, load_result, schema
 
 SPEC = RunSpec(

@@ -14,11 +14,9 @@ import torch
 from killing import STEPS, WARMUP, Killable, trajectory
 
 from bench.config import RunSpec
-from bench.harness.journal import SUFFIX
-from bench.registry import EXECUTORS, resolve
-from workloads.make import make_workload
-from workloads.models import ModelSource
-from workloads.tasks import TaskData
+from bench.data import ModelSource, TaskData
+from bench.journal.file import SUFFIX
+from bench.registry import EXECUTORS, make_workload, resolve
 
 KILLED = -signal.SIGKILL
 

@@ -16,7 +16,7 @@ from triton.compiler import ASTSource
 
 from bench.executors.vllm import triton_lora
 from bench.executors.vllm.engine import RANKS
-from workloads import fused_fold
+from workloads.parameters import fold_kernel
 
 SHARED = 227 * 1024
 """Bytes that one block may have (compute capability 9.0)."""
@@ -62,11 +62,11 @@ def _even(value: Any) -> bool:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(("rank", "single"), [(2, False), (128, True), (128, False)])
 def test_the_fold_kernel(dtype: torch.dtype, rank: int, single: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    launches = Launches(fused_fold._fold, tmp_path)
-    monkeypatch.setattr(fused_fold, "_fold", launches)
+    launches = Launches(fold_kernel._fold, tmp_path)
+    monkeypatch.setattr(fold_kernel, "_fold", launches)
     weights = {"a": torch.zeros(256, 64, dtype=dtype), "b": torch.zeros(64, 256, dtype=dtype)}
     u, vt = torch.zeros(320 * rank, dtype=dtype if single else torch.float32), torch.zeros(320 * rank, dtype=dtype)
-    fold = fused_fold.FusedFold(weights, {name: tuple(weight.shape) for name, weight in weights.items()})
+    fold = fold_kernel.FusedFold(weights, {name: tuple(weight.shape) for name, weight in weights.items()})
     fold(u, vt, torch.zeros(()), rank, 7)
     assert launches.count == 2
 

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import torch
 
-from bench.api import UsageError
+from bench.api import Snapshot
+from bench.errors import UsageError
 from bench.executors.fake import FakeExecutor
-from bench.harness.entries import History, SnapshotEntry, StepEntry
-from bench.harness.journal import read_journal
-from bench.harness.keeping import Keeper
-from bench.harness.snapshots import KEPT, Snapshots
-from workloads.checksum import checksum
-from workloads.durable import Snapshot
+from bench.journal.entries import History, SnapshotEntry, StepEntry
+from bench.journal.file import read_journal
+from bench.journal.keeper import Keeper
+from bench.journal.snapshots import KEPT, Snapshots
+from workloads.parameters.checksum import checksum
 
 SAVED = Snapshot({"w": torch.arange(6, dtype=torch.float16).view(2, 3)}, {"step": 3, "pending": [{"kind": "lowrank"}]})
 

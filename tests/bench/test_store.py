@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 from test_result import RESULT
 
-from bench.api import UsageError
-from bench.harness.store import Store, stem, write_atomically
+from bench.errors import UsageError
+from bench.journal.store import Store, stem, write_atomically
 from bench.result import load_result
 
 
@@ -43,7 +43,7 @@ def test_a_full_disk_is_one_line_and_exit_code_1(fake, monkeypatch, tmp_path):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("bench.harness.store.write_atomically", full)
+    monkeypatch.setattr("bench.journal.store.write_atomically", full)
     outcome = fake("--sessions", "1")
     assert outcome.code == 1 and outcome.err.count("\n") == 1 and "No space left on device" in outcome.err
 

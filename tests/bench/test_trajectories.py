@@ -13,15 +13,14 @@ from served import Served
 
 from bench.api import Executor
 from bench.config import RunSpec
+from bench.data import ModelSource, TaskData
 from bench.defaults import FEATURES
 from bench.harness.steps import core_step
-from bench.registry import EXECUTORS, resolve
-from workloads.make import make_workload
-from workloads.models import ModelSource
-from workloads.state import AccumulatedState
-from workloads.tasks import TaskData, load_task
+from bench.registry import EXECUTORS, make_workload, resolve
+from workloads.models.weights import load_model
+from workloads.parameters.accumulated import AccumulatedState
 from workloads.tasks.batches import batch_stream
-from workloads.weights import load_model
+from workloads.tasks.load import load_task
 
 STEPS = 60
 BASE = RunSpec(

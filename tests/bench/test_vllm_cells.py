@@ -12,12 +12,12 @@ import pytest
 import torch
 from served import Served
 
+from bench.data import TaskData
 from bench.executors.vllm.executor import VllmExecutor
 from bench.harness import gate
-from workloads.make import make_workload
+from bench.registry import make_workload
+from workloads.parameters.rounding import add_
 from workloads.reference import reference_losses
-from workloads.rounding import add_
-from workloads.tasks import TaskData
 
 STEPS, QUERIES = 10, 3
 Make = Callable[..., Any]

@@ -10,11 +10,10 @@ import pytest
 import torch
 from plain_loop import tiny_spec
 
+from bench.data import ModelSource, TaskData
 from bench.executors.vllm.executor import VllmExecutor
-from workloads.make import make_workload
-from workloads.models import ModelSource
+from bench.registry import make_workload
 from workloads.reference import reference_losses
-from workloads.tasks import TaskData
 from workloads.tasks.ragged import shared_rows
 
 POINTS = [

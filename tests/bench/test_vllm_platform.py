@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from bench.api import UsageError
+from bench.data import ModelSource
+from bench.errors import UsageError
 from bench.executors.vllm.cpu import PLATFORM, select
 from bench.executors.vllm.engine import kv_bytes, prepare_environment
 from bench.executors.vllm.lora import segments_of
 from bench.executors.vllm.lora_meta import fill
 from bench.executors.vllm.worker import ZoWorker
-from workloads.models import ModelSource
 
 
 def broken() -> str | None:

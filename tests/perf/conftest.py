@@ -11,15 +11,13 @@ import torch
 from gates import BASELINE, NAMES
 
 from baselines.official.absorption import SAMPLED_UPDATES
-from bench.api import Workload
+from bench.api import Clock, Workload
 from bench.config import RunSpec
+from bench.data import ModelSource, TaskData
 from bench.defaults import FEATURES
-from bench.harness.clock import Clock, CudaClock, WallClock
+from bench.harness.clock import CudaClock, WallClock
 from bench.harness.steps import core_step
-from bench.registry import EXECUTORS, resolve
-from workloads.make import make_workload
-from workloads.models import ModelSource
-from workloads.tasks import TaskData
+from bench.registry import EXECUTORS, make_workload, resolve
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from bench.api import Example
+from bench.data import Example
 from workloads.tasks.batches import batch_stream, sum_range, typical
 from workloads.tasks.collate import option_rows
 from workloads.tasks.loss import accuracy, classification_loss

@@ -9,7 +9,8 @@ import torch
 from scipy import stats
 
 from bench.api import Direction
-from workloads.directions import derive_seed, directions, draw
+from workloads.directions import directions, draw
+from workloads.seeds import derive_seed
 
 LAYOUT = {"a.weight": (6, 4), "a.bias": (6,), "b.weight": (3, 8)}
 

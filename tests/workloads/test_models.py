@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.api import UsageError
-from workloads.models import MODELS, resolve_model
+from bench.errors import UsageError
+from workloads.models.table import MODELS, resolve_model
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def parameters(name: str) -> int:
-    from workloads.weights import layout
+    from workloads.models.weights import layout
 
     shapes = layout(resolve_model(name, "random"), "full").values()
     total = 0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from workloads.rounding import add_, stochastic_round
+from workloads.parameters.rounding import add_, stochastic_round
 
 HALF = (torch.float16, torch.bfloat16)
 VALUES = [0.1, -0.1, 1.0003, -3.14159, 1000.3, -2.0001, 0.0]

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.api import UsageError
-from workloads import tiny
-from workloads.models import ModelSource
-from workloads.tasks import generated, load_task, sst2
+from bench.data import ModelSource
+from bench.errors import UsageError
+from workloads import generated
+from workloads.models import tiny
+from workloads.tasks import sst2
+from workloads.tasks.load import load_task
 
 GOOD = [{"sentence": f"a fine film {i} ", "label": i % 2} for i in range(20)]
 

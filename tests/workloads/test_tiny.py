@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from workloads import tiny
-from workloads.models import ModelSource
+from bench.data import ModelSource
+from workloads.models import tiny
 
 
 def test_the_built_model_reads_every_sentence_as_great(opt_tiny: ModelSource) -> None:
     """Where fine-tuning starts: one answer for all, though the hidden states tell the classes apart."""
-    from workloads.tasks import load_task
-    from workloads.weights import load_model
+    from workloads.models.weights import load_model
+    from workloads.tasks.load import load_task
 
     task, model = load_task("sst2", source=opt_tiny), load_model(opt_tiny, torch.float32, "cpu")
     gaps, labels = [], []

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from workloads.models import ModelSource
-from workloads.weights import layout, load_model, seeded_weights
+from bench.data import ModelSource
+from workloads.models.weights import layout, load_model, seeded_weights
 
 
 @pytest.mark.parametrize("architecture", ["opt", "llama", "qwen3"])

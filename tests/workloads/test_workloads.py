@@ -13,8 +13,8 @@ from workloads.directions import draw
 from workloads.factorized import Factorized
 from workloads.lozo import LoZO
 from workloads.mezo import MeZO
-from workloads.rounding import add_
-from workloads.state import AccumulatedState
+from workloads.parameters.accumulated import AccumulatedState
+from workloads.parameters.rounding import add_
 
 METHODS: list[Any] = [LoZO, MeZO, Factorized]
 LAYOUT = {"a": (5, 4), "bias": (5,), "b": (3, 6)}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from bench.api import Example
+from bench.data import Example
 
 
 def batch_stream(examples: Sequence[Example], batch_size: int, seed: int) -> Iterator[tuple[Example, ...]]:

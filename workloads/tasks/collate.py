@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from bench.api import Batch
+from bench.data import Batch
 
 
 def option_rows(batch: Batch, pad_id: int, multiple: int = 8) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from bench.api import Batch, Example
+from bench.data import Batch, Example
 
 Ints = npt.NDArray[np.int32]
 

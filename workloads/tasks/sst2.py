@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.api import UsageError
-from workloads.hub import in_reach
-from workloads.tasks.generated import EVAL, TASK, TRAIN, sentences
+from bench.errors import UsageError
+from workloads.generated import EVAL, TASK, TRAIN, sentences
+from workloads.models.hub import in_reach
 
 OPTIONS = (" terrible", " great")
 HUB_ID = "stanfordnlp/sst2"

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from bench.api import UsageError
 from bench.commands.reproduce.campaign import Campaign
 from bench.commands.terminal import stderr_console
 from bench.defaults import pick_device
-from bench.harness.store import Store
+from bench.errors import UsageError
+from bench.journal.store import Store
 from bench.registry import known
 
 PARTS = {

@@ -10,9 +10,9 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.commands.run import conduct, start
 from bench.config import RunOptions, RunSpec
-from bench.harness.store import Store
+from bench.harness.conduct import conduct, start
+from bench.journal.store import Store
 from bench.result import Result, find_results, load_result
 
 MODELS = {"cuda": ("opt-1.3b", "opt-2.7b", "opt-6.7b", "opt-13b"), "cpu": ("opt-125m",)}

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis import paper
-from bench.commands.interleaved import Planned, Point, finished, measure, points_of
 from bench.commands.reproduce.campaign import Campaign, cell, median_s, over
 from bench.defaults import FEATURES, complete
 from bench.harness.blocks import BlocksJob
+from bench.harness.points import Planned, Point, finished, measure, points_of
 
 ROUNDS, STEPS, BATCH = 3, 10, 16
 LARGER = {"opt-13b": (32, 128)}

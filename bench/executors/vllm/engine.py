@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from bench.api import UsageError
 from bench.config import RunSpec
-from workloads.models import ModelSource
+from bench.data import ModelSource
+from bench.errors import UsageError
 
 ENVIRONMENT = {
     "VLLM_USE_V2_MODEL_RUNNER": "0",  # the same model runner on the CPU and on a GPU

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bench.api import Batch, Probe, Update, UsageError, Workload, phase
+from bench.api import Probe, Snapshot, Update, Workload, phase
 from bench.capabilities import CAPABILITIES
 from bench.config import RunSpec
+from bench.data import Batch, ModelSource
+from bench.errors import UsageError
 from bench.executors.vllm import engine
-from workloads.durable import Snapshot
-from workloads.make import make_workload
-from workloads.memory import release
-from workloads.models import ModelSource
+from bench.registry import make_workload
+from workloads.models.memory import release
+from workloads.models.weights import layout
 from workloads.steps import run_steps
 from workloads.tasks.batches import sum_range
 from workloads.tasks.ragged import full_rows, shared_rows
-from workloads.weights import layout
 
 if TYPE_CHECKING:
-    from workloads.tasks import TaskData
+    from bench.data import TaskData
 
 
 class VllmExecutor:

@@ -14,7 +14,7 @@ import torch
 from vllm.config import CUDAGraphMode
 from vllm.forward_context import BatchDescriptor, set_forward_context
 
-from bench.api import Batch
+from bench.data import Batch
 from bench.executors.vllm import lora_meta
 from bench.executors.vllm.graphs import ForwardGraphs, Kind
 from bench.executors.vllm.lora import SegmentedLora, UnfusedLora, segments_of

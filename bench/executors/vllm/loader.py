@@ -11,8 +11,8 @@ from vllm.config import ModelConfig
 from vllm.model_executor.model_loader import register_model_loader
 from vllm.model_executor.model_loader.base_loader import BaseModelLoader
 
-from workloads.models import ModelSource
-from workloads.weights import seeded_weights
+from bench.data import ModelSource
+from workloads.models.weights import seeded_weights
 
 FORMAT = "zo_seeded"
 

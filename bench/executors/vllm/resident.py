@@ -11,17 +11,18 @@ from typing import Any
 import torch
 from torch.profiler import record_function
 
-from bench.api import Batch, Direction, Probe, Update, Workload, phase
+from bench.api import Direction, Probe, Snapshot, Update, Workload, phase
 from bench.config import RunSpec
+from bench.data import Batch
 from bench.executors.vllm.forward import Forward
 from bench.executors.vllm.scoring import losses_of, option_logprobs
 from bench.executors.vllm.slots import AdapterSlots
 from bench.executors.vllm.views import lora_slices, parameter_views
-from workloads.dense import DenseStates
+from bench.registry import make_workload
 from workloads.directions import Drawn, Layout, draw
-from workloads.durable import Snapshot, restore, save, state_checksum
-from workloads.make import make_workload
-from workloads.state import AccumulatedState
+from workloads.parameters.accumulated import AccumulatedState
+from workloads.parameters.dense import DenseStates
+from workloads.parameters.snapshot import restore, save, state_checksum
 from workloads.steps import run_steps
 from workloads.tasks.ragged import full_rows, one_token, shared_rows
 
@@ -50,7 +51,7 @@ class Resident:
             self.slots = AdapterSlots(lora_slices(manager, layout), layout, spec.rank, accumulates=kind == "lowrank")
         self._reach = reach
         if self.slots is not None and self.state.fused:
-            from workloads.fused_fold import warm_up
+            from workloads.parameters.fold_kernel import warm_up
 
             warm_up(self.dtype, spec.rank)
         self.use(spec.batching, spec.kv, spec.lora, spec.loop)

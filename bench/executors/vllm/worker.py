@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from bench.api import Batch, Probe, Update, Workload
+from bench.api import Probe, Snapshot, Update, Workload
 from bench.config import RunSpec
+from bench.data import Batch
 from bench.executors.vllm.resident import Reach, Resident
 from workloads.directions import Layout
-from workloads.durable import Snapshot
 
 
 class ZoWorker:

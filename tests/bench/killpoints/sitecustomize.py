@@ -75,7 +75,7 @@ class Finder:
 
 match POINT:
     case "fold" if SESSION:
-        sys.meta_path.insert(0, Finder("workloads.state", "add_"))
+        sys.meta_path.insert(0, Finder("workloads.parameters.accumulated", "add_"))
     case "rewrite" if SESSION:
         sys.meta_path.insert(0, Finder("baselines.official.loop", "_gaussian"))
     case "snapshot" if SESSION:

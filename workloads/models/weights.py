@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from workloads.directions import gaussian
-from workloads.models import ModelSource
+from bench.data import ModelSource
+from workloads.seeds import gaussian
 
 SEED = 0
 

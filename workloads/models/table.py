@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.api import UsageError
-from workloads.hub import in_reach
+from bench.data import ModelSource
+from bench.errors import UsageError
+from workloads.models.cache import cache_dir
+from workloads.models.hub import in_reach
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
@@ -72,22 +74,6 @@ TINY_DEFAULTS: dict[str, dict[str, float | int | bool]] = {
 """opt-tiny's own run: tuned so that 300 steps on float32 show the fine-tuning at work."""
 
 
-@dataclass(frozen=True)
-class ModelSource:
-    """Where to load a model from. path: a local folder with config.json, and weights and tokenizer when pretrained."""
-
-    name: str
-    path: str
-    weights: str
-    trust_remote_code: bool = False
-
-
-def cache_dir() -> Path:
-    """Where generated models, tokenizers and measured ceilings are kept: $ZO_BENCH_CACHE, else the user's cache folder."""
-    chosen = os.environ.get("ZO_BENCH_CACHE")
-    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zo-bench"
-
-
 def resolve_model(model: str, weights: str, *, trust_remote_code: bool = False, download: bool = True) -> ModelSource:
     """Find a model by table name, local path or hub id. UsageError when it is unknown or out of reach.
 
@@ -117,13 +103,13 @@ def resolve_model(model: str, weights: str, *, trust_remote_code: bool = False, 
 
 
 def tiny_is_built() -> bool:
-    from workloads.tiny import folder
+    from workloads.models.tiny import folder
 
     return folder().exists()
 
 
 def _tiny(weights: str) -> ModelSource:
-    from workloads.tiny import prepare
+    from workloads.models.tiny import prepare
 
     return ModelSource("opt-tiny", str(prepare()), "random" if weights == "random" else "pretrained")
 

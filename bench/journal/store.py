@@ -10,8 +10,8 @@ import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.api import UsageError
 from bench.config import RunSpec
+from bench.errors import UsageError
 from bench.result import Result, checksum
 
 

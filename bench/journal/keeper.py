@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.api import Durable, UsageError, Workload
-from bench.harness.entries import ChecksumEntry, History, SnapshotEntry
-from bench.harness.events import Emit
-from bench.harness.snapshots import KEPT, Snapshots
+from bench.api import Durable, Workload
+from bench.errors import UsageError
+from bench.journal.entries import ChecksumEntry, History, SnapshotEntry
+from bench.journal.events import Emit
+from bench.journal.snapshots import KEPT, Snapshots
 from bench.result import Evaluation
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.api import Batch, Executor, Probe
+from bench.api import Executor, Probe
+from bench.data import Batch
 
 if TYPE_CHECKING:
     import torch
 
     from bench.config import RunSpec
-    from workloads.models import ModelSource
-    from workloads.tasks import TaskData
+    from bench.data import ModelSource, TaskData
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.api import UsageError
 from bench.config import RunSpec
+from bench.environment import environment, source
+from bench.errors import UsageError
 from bench.harness.blocks import BlocksJob
-from bench.harness.environment import environment, source
-from bench.harness.events import Event
 from bench.harness.process import run_process, stoppable
-from bench.harness.store import Store, new_id, utc_now
+from bench.journal.events import Event
+from bench.journal.store import Store, new_id, utc_now
 from bench.registry import WORKLOADS, resolve
 from bench.result import Check, Result, SessionResult, find_results, load_result
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from workloads.directions import derive_seed
+from workloads.seeds import derive_seed
 
 
 def stochastic_round(values: torch.Tensor, dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:

@@ -12,13 +12,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.api import UsageError
-from bench.harness.entries import SnapshotEntry
-from bench.harness.journal import SUFFIX
-from bench.harness.store import sync_folder
+from bench.errors import UsageError
+from bench.journal.entries import SnapshotEntry
+from bench.journal.file import SUFFIX
+from bench.journal.store import sync_folder
 
 if TYPE_CHECKING:
-    from workloads.durable import Snapshot
+    from bench.api import Snapshot
 
 KEPT = 2
 """Checkpoints kept of a session: should the newest be damaged, the one before is there. One less while another is written."""
@@ -55,7 +55,7 @@ class Snapshots:
         """UsageError when the file is missing or is not what was written."""
         from safetensors import SafetensorError, safe_open
 
-        from workloads.durable import Snapshot
+        from bench.api import Snapshot
 
         path = self.folder / entry.file
         try:

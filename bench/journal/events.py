@@ -4,7 +4,7 @@ Kinds (`event`) and their other fields:
     stage       name: load, check, warmup, timed, evaluate, profile
     step        step, step_s, losses, projected_gradients, warmup; seed, epoch (of V), learning_rate
     check, evaluation                        the fields of bench.result.Check and Evaluation
-    checksum, snapshot                       the fields of bench.harness.entries.ChecksumEntry and SnapshotEntry
+    checksum, snapshot                       the fields of bench.journal.entries.ChecksumEntry and SnapshotEntry
     resumed     step: another process goes on from here
     loaded      load_s
     data, environment, details               facts, plain JSON

@@ -1,7 +1,8 @@
 """One kernel for a fold on a GPU: weight += U V^T with stochastic rounding, each weight read and written once.
 
-The plain form in `workloads.rounding` moves a dozen float32 temporaries of the tensor's size, matrix by matrix; here all matrices
-of a shape share a launch. Random numbers are Philox's (seven rounds, the least that passes BigCrush: Salmon et al., SC11), keyed
+The plain form in `workloads.parameters.rounding` moves a dozen float32 temporaries of the tensor's size, matrix by matrix;
+here all matrices of a shape
+share a launch. Random numbers are Philox's (seven rounds, the least that passes BigCrush: Salmon et al., SC11), keyed
 by the seed, the matrix and the element: one call of it serves eight neighbours, 16 bits each.
 """
 

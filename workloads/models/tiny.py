@@ -2,7 +2,7 @@
 
 The corpus teaches the words' polarity through many adjectives after "It was", while " great" follows either polarity half of
 the time and " terrible" is rare: the model can tell the classes apart but reads them out badly, which fine-tuning mends.
-`python -m workloads.tiny` prepares it and says how long that took.
+`python -m workloads.models.tiny` prepares it and says how long that took.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from workloads.models import ModelSource, cache_dir
-from workloads.tasks import generated
+from workloads import generated
+from workloads.models.cache import cache_dir
 
 VERSION, SEED = 2, 1
 """VERSION names what is cached and goes up with anything that changes it."""
@@ -41,7 +41,6 @@ CONFIG: dict[str, Any] = {
     "eos_token_id": 2,
 }
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
-Encode = Callable[..., tuple[int, ...]]
 
 
 def prepare() -> Path:
@@ -57,34 +56,6 @@ def folder() -> Path:
 def tokenizer_file() -> Path:
     """opt-tiny's tokenizer alone, ready in seconds."""
     return _once(f"tokenizer-{VERSION}", _train_tokenizer) / "tokenizer.json"
-
-
-def load_tokenizer(source: ModelSource) -> tuple[Encode, int, str]:
-    """(encode, pad id, whose): encode(text, first=True) gives ids, with BOS when `first`.
-
-    OPT starts every prompt with id 0, as upstream forces it to; other families follow their own tokenizer.
-    """
-    folder = Path(source.path)
-    if (folder / "tokenizer.json").exists() or (folder / "tokenizer_config.json").exists() or (folder / "vocab.json").exists():
-        from transformers import AutoTokenizer
-
-        own = AutoTokenizer.from_pretrained(source.path, local_files_only=True, trust_remote_code=source.trust_remote_code)
-        opt = json.loads((folder / "config.json").read_text()).get("model_type") == "opt"
-
-        def encode_own(text: str, first: bool = True) -> tuple[int, ...]:
-            ids = own(text, add_special_tokens=first and not opt)["input_ids"]
-            return (0, *ids) if first and opt else tuple(ids)
-
-        return encode_own, own.pad_token_id if own.pad_token_id is not None else 0, "own"
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(tokenizer_file()))
-
-    def encode(text: str, first: bool = True) -> tuple[int, ...]:
-        ids = tokenizer.encode(text).ids
-        return (0, *ids) if first else tuple(ids)
-
-    return encode, 1, "generated"
 
 
 def _once(name: str, build: Callable[[Path], None]) -> Path:

@@ -2,7 +2,7 @@
 
 A zeroth-order run is its seeds and its losses; from them any state can be redone without a forward pass. Each line is JSON,
 `{"sum": ..., "entry": ...}`; the checksum covers the line's number and its entry's bytes. What the entries say is in
-`bench.harness.entries`. A torn last line is dropped; any other damage is named.
+`bench.journal.entries`. A torn last line is dropped; any other damage is named.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.api import UsageError
 from bench.config import RunOptions
-from bench.harness.entries import Header, History, read_header, reason, take
-from bench.harness.events import Event, plain
-from bench.harness.store import sync_folder
+from bench.errors import UsageError
+from bench.journal.entries import Header, History, read_header, reason, take
+from bench.journal.events import Event, plain
+from bench.journal.store import sync_folder
 from bench.result import Result
 
 SUFFIX = ".journal.jsonl"

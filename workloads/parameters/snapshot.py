@@ -5,25 +5,16 @@ Shared by the executors that keep scoped weights, an accumulated state beside th
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict
 
 import torch
 
-from bench.api import Direction
-from workloads.checksum import checksum
-from workloads.dense import DenseStates
-from workloads.state import AccumulatedState, Pending
+from bench.api import Direction, Snapshot
+from workloads.parameters.accumulated import AccumulatedState, Pending
+from workloads.parameters.checksum import checksum
+from workloads.parameters.dense import DenseStates
 
 WEIGHT, PENDING, AMOUNT = "weight:", "pending:", "amount:"
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """tensors: name -> CPU copy; facts: what is no tensor, plain JSON."""
-
-    tensors: dict[str, torch.Tensor]
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def save(weights: dict[str, torch.Tensor], state: AccumulatedState) -> Snapshot:

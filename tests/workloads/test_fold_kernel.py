@@ -11,7 +11,7 @@ import pytest
 PROGRAM = """
 import sys, torch
 torch.set_default_device(sys.argv[1])
-from workloads.fused_fold import FusedFold
+from workloads.parameters.fold_kernel import FusedFold
 
 dtype, rank, draws = getattr(torch, sys.argv[2]), int(sys.argv[3]), 24
 single = sys.argv[4] == "single"  # one update as it was drawn, in the weights' type, beside its amount
@@ -69,8 +69,8 @@ import sys, torch
 torch.set_default_device(sys.argv[1])
 from bench.api import Direction
 from workloads.directions import draw
-from workloads.durable import restore, save
-from workloads.state import AccumulatedState
+from workloads.parameters.snapshot import restore, save
+from workloads.parameters.accumulated import AccumulatedState
 
 device = sys.argv[1]
 layout = {"a": (24, 40), "norm": (40,), "b": (40, 24), "c": (24, 40)}

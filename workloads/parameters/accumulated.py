@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bench.api import Direction
-from workloads.directions import Drawn, Layout, derive_seed, draw
-from workloads.rounding import add_
+from workloads.directions import Drawn, Layout, draw
+from workloads.parameters.rounding import add_
+from workloads.seeds import derive_seed
 
 if TYPE_CHECKING:
-    from workloads.fused_fold import FusedFold
+    from workloads.parameters.fold_kernel import FusedFold
 
 Epoch = tuple[int, int]
 
@@ -128,7 +129,7 @@ class AccumulatedState:
 
     def _kernel(self, weights: dict[str, torch.Tensor]) -> FusedFold:
         if self._prepared is None or self._prepared[0] is not weights:
-            from workloads.fused_fold import FusedFold
+            from workloads.parameters.fold_kernel import FusedFold
 
             self._prepared = weights, FusedFold(weights, self.layout)
         return self._prepared[1]

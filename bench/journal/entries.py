@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, NotRequired
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from bench.config import RunOptions, RunSpec
-from bench.harness.events import Event
+from bench.journal.events import Event
 from bench.result import Check, Evaluation, Result, Status
 
 Facts = dict[str, Any]

@@ -15,15 +15,17 @@ HARMLESS = ("None", "GpuIdle", "All")
 
 
 @contextmanager
-def open_nvml(device: torch.device) -> Iterator[tuple[Any, Any]]:
-    """(the pynvml module, handle of this device). Raises pynvml.NVMLError without a driver."""
-    import pynvml
-    import torch
-
-    pynvml.nvmlInit()
+def open_nvml(device: torch.device | None = None) -> Iterator[tuple[Any, Any] | None]:
+    """(the pynvml module, handle) of torch's device, or of the first visible GPU without one; None where there is no GPU."""
     try:
-        uuid = torch.cuda.get_device_properties(device).uuid
-        yield pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no module, no driver or no library: all mean that there is no NVIDIA GPU to talk to
+        yield None
+        return
+    try:
+        yield _handle(pynvml, device)
     finally:
         pynvml.nvmlShutdown()
 
@@ -51,25 +53,40 @@ def missing(device: str, *, energy: bool = False) -> str | None:
 def conditions(nvml: Any, handle: Any) -> dict[str, Any]:
     """Clocks in MHz, temperature in degrees Celsius and the reasons that hold the clocks down, at this moment; None where
     the driver does not say."""
-    reasons = _ask(nvml, nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)
+    reasons = ask(nvml, nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)
     named = {name[len(THROTTLE) :]: getattr(nvml, name) for name in dir(nvml) if name.startswith(THROTTLE)}
     held = sorted(name for name, bit in named.items() if name not in HARMLESS and (reasons or 0) & bit)
     return {
-        "sm_mhz": _ask(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
-        "memory_mhz": _ask(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM),
-        "temperature_c": _ask(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
+        "sm_mhz": ask(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
+        "memory_mhz": ask(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM),
+        "temperature_c": ask(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
         "throttle": None if reasons is None else held,
     }
 
 
 def process_bytes(nvml: Any, handle: Any) -> int | None:
     """GPU memory of this process as the driver counts it: context and graph pools included. None if the driver hides it."""
-    processes = _ask(nvml, nvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
+    processes = ask(nvml, nvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
     return next((p.usedGpuMemory for p in processes if p.pid == os.getpid()), None)
 
 
-def _ask(nvml: Any, query: Any, *args: Any) -> Any:
+def ask(nvml: Any, query: Any, *args: Any) -> Any:
+    """What the driver answers, or None where it does not."""
     try:
         return query(*args)
+    except nvml.NVMLError:
+        return None
+
+
+def _handle(nvml: Any, device: torch.device | None) -> tuple[Any, Any] | None:
+    if device is not None:
+        import torch
+
+        return nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    try:
+        if first.isdigit():
+            return nvml, nvml.nvmlDeviceGetHandleByIndex(int(first))
+        return (nvml, nvml.nvmlDeviceGetHandleByUUID(first)) if first else None
     except nvml.NVMLError:
         return None

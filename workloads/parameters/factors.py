@@ -8,7 +8,7 @@ import torch
 
 from bench.api import Workload
 from workloads.directions import Layout, draw
-from workloads.state import AccumulatedState, PendingValues
+from workloads.parameters.accumulated import AccumulatedState, PendingValues
 
 Factors = tuple[torch.Tensor, torch.Tensor]
 """B [out, k] and A [k, in], float32 on the CPU; the change of a matrix is B A."""

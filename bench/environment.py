@@ -6,15 +6,15 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-ROOT = Path(__file__).parents[2]
+from bench.nvml import ask, open_nvml
+
+ROOT = Path(__file__).parents[1]
 PACKAGES = ("torch", "vllm", "transformers", "triton", "numpy")
 
 
@@ -70,7 +70,7 @@ def cpu_model() -> str:
 
 def gpu_facts() -> dict[str, Any] | None:
     """Name, driver, memory and clock limits of the GPU in use through NVML; None where there is none."""
-    with nvml_device() as found:
+    with open_nvml() as found:
         if found is None:
             return None
         nvml, handle = found
@@ -79,64 +79,31 @@ def gpu_facts() -> dict[str, Any] | None:
             "driver": nvml.nvmlSystemGetDriverVersion(),
             "memory_bytes": nvml.nvmlDeviceGetMemoryInfo(handle).total,
             "count": nvml.nvmlDeviceGetCount(),
-            "max_sm_clock_mhz": _or_none(nvml, nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_SM),
-            "max_memory_clock_mhz": _or_none(nvml, nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_MEM),
+            "max_sm_clock_mhz": ask(nvml, nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_SM),
+            "max_memory_clock_mhz": ask(nvml, nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_MEM),
         }
 
 
 def gpu_clocks() -> dict[str, int | None] | None:
     """SM and memory clock in MHz at this moment; None without a GPU."""
-    with nvml_device() as found:
+    with open_nvml() as found:
         if found is None:
             return None
         nvml, handle = found
         return {
-            "sm_mhz": _or_none(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
-            "memory_mhz": _or_none(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM),
+            "sm_mhz": ask(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
+            "memory_mhz": ask(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM),
         }
-
-
-@contextmanager
-def nvml_device() -> Iterator[tuple[Any, Any] | None]:
-    """(pynvml, handle) of the first visible GPU, or None without NVML or a GPU."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # no module, no driver or no library: all mean that there is no NVIDIA GPU to talk to
-        yield None
-        return
-    try:
-        yield _first_visible(pynvml)
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def cuda_available() -> bool:
     """Whether torch can compute on a GPU. Asks NVML first, so that a machine without one does not wait for torch."""
-    with nvml_device() as found:
+    with open_nvml() as found:
         if found is None:
             return False
     import torch
 
     return torch.cuda.is_available()
-
-
-def _first_visible(nvml: Any) -> tuple[Any, Any] | None:
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    try:
-        if first.isdigit():
-            return nvml, nvml.nvmlDeviceGetHandleByIndex(int(first))
-        return (nvml, nvml.nvmlDeviceGetHandleByUUID(first)) if first else None
-    except nvml.NVMLError:
-        return None
-
-
-def _or_none(nvml: Any, query: Any, *args: Any) -> int | None:
-    try:
-        return int(query(*args))
-    except nvml.NVMLError:
-        return None
 
 
 def _git(*args: str) -> str | None:

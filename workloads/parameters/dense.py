@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from workloads.rounding import add_
+from workloads.parameters.rounding import add_
 
 
 class DenseStates:

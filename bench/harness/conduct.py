@@ -1,0 +1,201 @@
+"""What the verbs that run sessions share: a growing result, the order of the sessions, and one session from start to file."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.config import RunOptions, RunSpec
+from bench.environment import environment, source
+from bench.errors import UsageError
+from bench.harness.process import Stop, run_process, stoppable
+from bench.harness.progress import session_bar
+from bench.harness.session import Job
+from bench.journal.events import Event, SessionLog
+from bench.journal.file import SUFFIX, JournalWriter, header_entry
+from bench.journal.store import Store, new_id, stem, utc_now
+from bench.registry import WORKLOADS, resolve
+from bench.result import Result, SessionResult
+
+
+@dataclass
+class Run:
+    """A result that grows, and the files beside it. logs: sessions that an earlier process began or finished."""
+
+    result: Result
+    spec: RunSpec
+    stem: str
+    journal: JournalWriter
+    path: Path | None = None
+    logs: dict[int, SessionLog] = field(default_factory=dict)
+
+    @property
+    def going(self) -> bool:
+        """Whether more sessions are worth starting: one that failed would fail again."""
+        return self.result.status == "passed"
+
+    def resumable(self, sessions: int) -> bool:
+        """Whether going on may get further: sessions are missing or one was cut short, and none scores wrongly or diverged."""
+        hopeless = self.result.status == "incorrect" or any("diverged" in s.details for s in self.result.sessions)
+        return not hopeless and (not self.going or len(self.result.sessions) < sessions)
+
+    def add(self, session: SessionResult, data: dict[str, Any]) -> None:
+        status = self.result.status if self.result.status != "passed" else session.status
+        self.result = replace(
+            self.result, status=status, data=data or self.result.data, sessions=[*self.result.sessions, session]
+        )
+
+
+def conduct(runs: Sequence[Run], options: RunOptions, store: Store, console: Console, *, quiet: bool = False) -> int:
+    """All sessions that are still to be done, then the summary (its JSON line not when `quiet`). Returns the exit code."""
+    try:
+        with stoppable() as stop:
+            for run, index in schedule(runs, options.sessions):
+                if stop.signal is None and run.going and len(run.result.sessions) == index:
+                    one_session(run, index, options, store, stop, console)
+    except UsageError:
+        for run in runs:
+            if not (run.result.sessions or run.logs):  # nothing of it has begun
+                run.journal.path.unlink()
+        raise
+    finally:
+        for run in runs:
+            run.journal.close()
+            if run.going or not run.result.sessions:
+                (store.local / f"{run.stem}.log").unlink(missing_ok=True)
+    print_table(console, runs)
+    for run in runs:
+        if run.resumable(options.sessions):
+            where = "" if options.results == "results" else f" --results {options.results}"
+            console.print(f"go on with: python -m bench run --resume {run.result.id}{where}", soft_wrap=True, highlight=False)
+    if not quiet:
+        print(json.dumps(summary(runs), separators=(",", ":")))
+    return 0 if all(run.going and len(run.result.sessions) >= options.sessions for run in runs) else 1
+
+
+def start(specs: Sequence[RunSpec], options: RunOptions, store: Store) -> list[Run]:
+    """Empty results and journals; several executors share a pair id."""
+    pair_id, created, origin = (new_id() if len(specs) > 1 else None), utc_now(), source()
+    runs = []
+    for spec in specs:
+        version = resolve(WORKLOADS, "--workload", spec.workload).version
+        identifier = new_id()
+        result = Result(identifier, created, "passed", spec.to_json(), version, environment(spec.device), origin, pair_id=pair_id)
+        name = stem(created, spec, identifier)
+        journal = JournalWriter(store.local / (name + SUFFIX))
+        journal.write(header_entry(result, options))
+        runs.append(Run(result, spec, name, journal))
+    return runs
+
+
+def schedule(runs: Sequence[Run], sessions: int) -> Iterator[tuple[Run, int]]:
+    """Interleaved, every other round backwards: a slow drift of the machine then weighs on all alike."""
+    for index in range(sessions):
+        for run in runs if index % 2 == 0 else reversed(runs):
+            yield run, index
+
+
+def one_session(run: Run, index: int, options: RunOptions, store: Store, stop: Stop, console: Console) -> None:
+    """Run a session, add it to its result, write the file. UsageError when the session found the input bad."""
+    spec = run.spec
+    title = f"{spec.workload} {spec.executor} {spec.model} {index + 1}/{options.sessions}"
+    trace = None
+    if options.trace:
+        folder = store.local.parent / "traces"
+        folder.mkdir(exist_ok=True)
+        trace = str(folder / f"{run.stem}_{index}.json.gz")
+    begun = run.logs.get(index)
+    job = Job(spec.to_json(), index, options.profile, options.record, trace, str(run.journal.path), resume=begun is not None)
+    with session_bar(console, title, spec.warmup + spec.steps) as bar:
+
+        def note(event: Event) -> None:
+            if event["event"] != "stage":
+                run.journal.event(index, event)
+            bar(event)
+
+        where, began = store.local / f"{run.stem}.log", time.monotonic()
+        log = run_process(job, timeout_s=options.timeout_s, log_path=where, stop=stop, on_event=note, log=begun)
+    if log.usage_error:
+        raise UsageError(log.usage_error)
+    facts: Event = {"event": "details", "wall_s": time.monotonic() - began}
+    run.journal.event(index, facts)  # or a result made again from the journal would lack them
+    log.add(facts)
+    session = log.result()
+    run.add(session, log.data)
+    run.path = store.write(run.result)
+    console.print(f"{title}: {describe(session)}", soft_wrap=True, highlight=False, markup=False)
+    for warning in session.warnings:
+        console.print(f"  warning: {warning}", soft_wrap=True, highlight=False, markup=False)
+    if session.findings and index == options.sessions - 1:
+        from bench.recorders import table
+
+        console.print(table(session.findings))
+
+
+def describe(session: SessionResult) -> str:
+    """A session in one line."""
+    words: list[str] = [session.status]
+    if session.step_s:
+        words.append(f"{median(session.step_s) * 1e3:.2f} ms/step")
+    if session.losses:
+        words.append(f"loss {mean(session.losses[0]):.4f} -> {mean(session.losses[-1]):.4f}")
+    words += [f"accuracy {e.accuracy:.3f} at step {e.step}" for e in session.evaluations if e.split == "eval"]
+    return ", ".join(words + ([session.error] if session.error else []))
+
+
+def summary(runs: Sequence[Run]) -> dict[str, Any]:
+    """The last line of stdout: the run, or the last of several with all of them under `runs`."""
+    rows = [row(run) for run in runs]
+    if len(rows) == 1:
+        return rows[0]
+    status = next((r["status"] for r in rows if r["status"] != "passed"), "passed")
+    return rows[-1] | {"status": status, "pair_id": runs[0].result.pair_id, "runs": rows}
+
+
+def row(run: Run) -> dict[str, Any]:
+    """The main figures of a run; medians over sessions of medians over steps, losses as means over the probes of a step."""
+    result, spec = run.result, run.spec
+    timed = [median(s.step_s) for s in result.sessions if s.status == "passed" and s.step_s]
+    first = next((s for s in result.sessions if s.losses), None)
+    held_out = [e for s in result.sessions[:1] for e in s.evaluations if e.split == "eval"]
+    last_step = spec.warmup + spec.steps
+    return {
+        "status": result.status if result.sessions else "failed",
+        "path": str(run.path) if run.path else None,
+        "workload": spec.workload,
+        "executor": spec.executor,
+        "model": spec.model,
+        "step_s_median": median(timed) if timed else None,
+        "loss_first": mean(first.losses[0]) if first else None,
+        "loss_last": mean(first.losses[-1]) if first else None,
+        "accuracy_before": next((e.accuracy for e in held_out if e.step == 0), None),
+        "accuracy_after": next((e.accuracy for e in held_out if e.step == last_step), None),
+        "sessions": len(result.sessions),
+        "error": next((s.error for s in result.sessions if s.error), None),
+    }
+
+
+def print_table(console: Console, runs: Sequence[Run]) -> None:
+    table = Table("executor", "status", "sessions", "ms/step", "loss", "held-out accuracy")
+    for run in runs:
+        r = row(run)
+        step = f"{r['step_s_median'] * 1e3:.2f}" if r["step_s_median"] is not None else "-"
+        loss = f"{r['loss_first']:.4f} -> {r['loss_last']:.4f}" if r["loss_first"] is not None else "-"
+        accuracy = " -> ".join(f"{a:.3f}" for a in (r["accuracy_before"], r["accuracy_after"]) if a is not None) or "-"
+        table.add_row(r["executor"], r["status"], str(r["sessions"]), step, loss, accuracy)
+    console.print(table)
+    for run in runs:
+        if run.path:
+            console.print(f"written: {run.path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,1 @@
+"""Runs that outlive their process: events, journal, snapshots, result store."""

@@ -1,0 +1,1 @@
+"""The state of training: accumulated updates, folds, dense copies, snapshots, checksums."""
