@@ -5,22 +5,22 @@ Sentences come from `--data`, from the hub, or, where neither is to be had, from
 
 from __future__ import annotations
 
-import logging
-import tempfile
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bench.errors import UsageError
 from workloads.generated import EVAL, TASK, TRAIN, sentences
 from workloads.models.hub import in_reach
+from workloads.rows.read import read_tables
+from workloads.rows.table import DataOptions, Row, Table
+from workloads.rows.values import labels_of, text_of
 
 OPTIONS = (" terrible", " great")
+LABELS = ("negative", "positive")
+COLUMNS = ("sentence", "label")
 HUB_ID = "stanfordnlp/sst2"
 TRAIN_ROWS, DEV_ROWS, EVAL_ROWS = 1000, 500, 872
-READERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
 Rows = list[tuple[str, int]]
 
 
@@ -29,11 +29,14 @@ def prompt(sentence: str) -> str:
     return f"{sentence.strip()} It was"
 
 
-def read(data: str | None, seed: int, *, offline: bool = False) -> tuple[Rows, Rows, Rows, str]:
+def read(
+    data: str | None, seed: int, *, offline: bool = False, options: DataOptions | None = None
+) -> tuple[Rows, Rows, Rows, str]:
     """(train, dev, eval) rows and where they come from. offline: do not ask the hub, use the generated set."""
     if data is not None:
-        train, held_out = _from_path(Path(data))
-        return *_split(train, held_out, seed), f"file {Path(data).name}"
+        tables = read_tables(data, COLUMNS, options)
+        held_out = _rows(tables.validation, options) if tables.validation else None
+        return *_split(_rows(tables.train, options), held_out, seed), f"file {Path(data).name}"
     found = None if offline else _from_hub()
     if found is not None:
         return *_split(*found, seed), f"hub {HUB_ID}"
@@ -70,68 +73,14 @@ def _from_hub() -> tuple[Rows, Rows] | None:
         found = datasets.load_dataset(HUB_ID)
     except (OSError, ValueError, RuntimeError):  # out of reach after all: datasets raises any of these
         return None
-    return _rows(found["train"], HUB_ID), _rows(found["validation"], HUB_ID)
+    train, held_out = (
+        Table(tuple(Row(values, HUB_ID, number) for number, values in enumerate(found[split], start=1)))
+        for split in ("train", "validation")
+    )
+    return _rows(train), _rows(held_out)
 
 
-def _from_path(path: Path) -> tuple[Rows, Rows | None]:
-    """A file, or a folder with train.* and, if there is one, validation.*."""
-    if path.is_dir():
-        files = {f.stem.split("-")[0]: f for f in sorted(path.iterdir()) if f.suffix in READERS}
-        if "train" not in files:
-            raise UsageError(f"--data {path}: that folder has no train file ({', '.join(READERS)})")
-        held_out = files.get("validation") or files.get("dev")
-        return _file(files["train"]), _file(held_out) if held_out else None
-    if not path.is_file():
-        raise UsageError(
-            f"--data {path}: no such file or folder; give a {', '.join(READERS)} file with columns sentence and label"
-        )
-    return _file(path), None
-
-
-def _file(path: Path) -> Rows:
-    if path.suffix not in READERS:
-        raise UsageError(f"--data {path}: unknown kind of file {path.suffix!r}; use {', '.join(READERS)}")
-    if path.stat().st_size == 0:
-        raise UsageError(f"--data {path}: the file is empty")
-    return _rows(_table(path), str(path))
-
-
-def _table(path: Path) -> list[dict[str, Any]]:
-    try:
-        from datasets import Dataset
-        from datasets.exceptions import DatasetGenerationError
-    except ImportError:
-        raise UsageError(f"--data {path}: reading it needs the package datasets; install it") from None
-    logging.getLogger("datasets").setLevel(logging.CRITICAL)  # what it would print is in the error we raise
-    with tempfile.TemporaryDirectory() as cache:
-        options: dict[str, Any] = {"keep_in_memory": True, "cache_dir": cache}
-        try:
-            if path.suffix == ".parquet":
-                return Dataset.from_parquet(str(path), **options).to_list()
-            if path.suffix in (".json", ".jsonl"):
-                return Dataset.from_json(str(path), **options).to_list()
-            separator = "\t" if path.suffix == ".tsv" else ","
-            return Dataset.from_csv(str(path), sep=separator, keep_default_na=False, **options).to_list()
-        except (DatasetGenerationError, ValueError, TypeError, OSError, LookupError) as error:
-            reason = str(error.__cause__ or error).splitlines() or [type(error).__name__]
-            if "corresponds to no data" in reason[0]:
-                raise UsageError(f"--data {path}: the file is empty") from None
-            raise UsageError(f"--data {path}: cannot be read as {path.suffix}: {reason[0]}") from None
-
-
-def _rows(records: Iterable[dict[str, Any]], where: str) -> Rows:
-    """Checked (sentence, label) pairs; labels 0 or 1, as numbers or digits."""
-    found: Rows = []
-    for number, record in enumerate(records, start=1):
-        missing = [column for column in ("sentence", "label") if column not in record]
-        if missing:
-            raise UsageError(f"--data {where}: no column {missing[0]!r}; found {', '.join(map(repr, record))}")
-        sentence, label = record["sentence"], record["label"]
-        if not isinstance(sentence, str) or not sentence.strip():
-            raise UsageError(f"--data {where}: row {number}: the sentence is empty or no text")
-        if isinstance(label, bool) or str(label) not in ("0", "1"):
-            raise UsageError(f"--data {where}: row {number}: label {label!r}; expected 0 (negative) or 1 (positive)")
-        found.append((sentence, int(label)))
-    if not found:
-        raise UsageError(f"--data {where}: the file is empty")
-    return found
+def _rows(table: Table, options: DataOptions | None = None) -> Rows:
+    """(sentence, label) pairs."""
+    labels = labels_of(table, "label", LABELS, options, also={"false": 0, "true": 1})
+    return [(text_of(row, "sentence"), label) for row, label in zip(table.rows, labels, strict=True)]
