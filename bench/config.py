@@ -1,79 +1,144 @@
-"""What is run (`RunSpec`) and how often and where (`RunOptions`): frozen, checked on construction, plain JSON outside."""
+"""What is run (`RunSpec`) and how often and where (`RunOptions`): frozen, checked on construction, plain JSON outside.
+
+A field is the one place of an option: its `setting` says what the command line shows and what values are valid, and
+`bench.cli_options` makes the options of the verbs from it. To add one, add the field here and read it where it matters.
+Its annotation decides how it is typed: `str`, `int` or `float` take a value, `bool` is `--name/--no-name`, and
+`tuple[str, ...]` may be repeated. A field without a `setting` is no option.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from bench.errors import UsageError, option
 
-CHOICES: dict[str, tuple[str, ...]] = {
-    "weights": ("auto", "pretrained", "random"),
-    "scope": ("lora", "full"),
-    "dtype": ("float32", "float16", "bfloat16"),
-    "device": ("cpu", "cuda"),
-    "directions": ("shared", "upstream"),
-    "batching": ("sequential", "paired"),
-    "kv": ("recompute", "shared"),
-    "lora": ("dense", "unfused", "fused"),
-    "loop": ("requests", "resident"),
-}
-AT_LEAST_1 = ("steps", "batch_size", "rank", "interval", "queries")
-AT_LEAST_0 = ("warmup", "eval_every", "checkpoint_every", "seed", "data_seed")
+WHAT, METHOD, FEATURES, MEASURE = PANELS = ("What is run", "Method", "Features", "Measurement")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A field as an option. shown: its default in words, for many depend on other options; choices: all that is valid;
+    least: of a whole number; spelled: the option, where it is not the field's name."""
+
+    panel: str
+    help: str
+    shown: str
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+    least: int | None = None
+    spelled: str | None = None
+
+
+def setting(panel: str, help: str, shown: str, default: Any = MISSING, **more: Any) -> Any:
+    """A dataclass field that is an option of the command line."""
+    return field(default=default, metadata={"setting": Setting(panel, help, shown, **more)})
+
+
+def settings(kind: type) -> dict[str, Setting]:
+    """The fields of RunSpec or RunOptions that are options, in the order in which help lists them."""
+    found = {f.name: f.metadata["setting"] for f in fields(kind) if "setting" in f.metadata}
+    return dict(sorted(found.items(), key=lambda item: PANELS.index(item[1].panel)))
 
 
 @dataclass(frozen=True)
 class RunSpec:
     """One point of the matrix, complete: nothing in it is still to be decided (see bench.defaults)."""
 
-    workload: str
-    executor: str
-    model: str
-    weights: str
-    task: str
-    dtype: str
-    device: str
-    directions: str
-    batching: str
-    kv: str
-    lora: str
-    loop: str
-    rank: int = 2
-    interval: int = 50
-    learning_rate: float = 1e-6
-    eps: float = 1e-3
-    batch_size: int = 16
-    queries: int = 1
-    scope: str = "lora"
-    steps: int = 100
-    warmup: int = 10
-    seed: int = 0
-    data_seed: int = 0
-    data: str | None = None
-    upstream: str | None = None
-    eval_every: int = 0
-    checkpoint_every: int = 0
+    workload: str = setting(WHAT, "ZO algorithm.", "lozo")
+    executor: str = setting(WHAT, "What runs the steps.", "vllm")
+    model: str = setting(WHAT, "Name in `list`, hub id or local path of a causal LM.", "opt-tiny")
+    weights: str = setting(
+        WHAT,
+        "pretrained: hub or path; random: seeded, same shapes.",
+        "auto: pretrained",
+        choices=("auto", "pretrained", "random"),
+    )
+    task: str = setting(WHAT, "Task that gives the examples.", "sst2")
+    dtype: str = setting(
+        WHAT,
+        "Type of weights and activations.",
+        "float16 on a GPU, float32 on a CPU",
+        choices=("float32", "float16", "bfloat16"),
+    )
+    device: str = setting(WHAT, "Where to run.", "auto: a GPU if there is one", metavar="auto|cpu|cuda", choices=("cpu", "cuda"))
+    directions: str = setting(
+        METHOD,
+        "shared: the same Z for every executor; upstream: upstream's stream.",
+        "shared; official: upstream",
+        choices=("shared", "upstream"),
+    )
+    batching: str = setting(
+        FEATURES,
+        "One forward per probe, or all probes in one.",
+        "paired; official: sequential",
+        choices=("sequential", "paired"),
+    )
+    kv: str = setting(
+        FEATURES,
+        "One row per answer option, or each prompt once.",
+        "shared; official: recompute",
+        choices=("recompute", "shared"),
+    )
+    lora: str = setting(
+        FEATURES,
+        "How a probe reaches the weights.",
+        "fused; official and mezo: dense",
+        choices=("dense", "unfused", "fused"),
+    )
+    loop: str = setting(
+        FEATURES,
+        "Through the engine's API, or inside its worker.",
+        "resident on vllm, else requests",
+        choices=("requests", "resident"),
+    )
+    data: str | None = setting(WHAT, "Data file: parquet, jsonl, tsv or csv.", "the task's own", None, metavar="PATH")
+    data_seed: int = setting(WHAT, "Seed of the train and dev subset.", "0", 0, least=0)
+    scope: str = setting(
+        WHAT,
+        "lora: linear layers inside the blocks; full: every parameter.",
+        "lora",
+        "lora",
+        choices=("lora", "full"),
+    )
+    trust_remote_code: bool = setting(WHAT, "Let a hub model or data set run its own Python code.", "no", False)
+    steps: int = setting(METHOD, "Timed core steps of a session.", "100; opt-tiny: its own", 100, least=1)
+    batch_size: int = setting(METHOD, "Examples in a minibatch.", "16", 16, least=1)
+    learning_rate: float = setting(METHOD, "Constant learning rate.", "1e-6; opt-tiny: its own", 1e-6)
+    eps: float = setting(METHOD, "Size of the perturbation.", "1e-3", 1e-3)
+    rank: int = setting(METHOD, "Rank of a direction.", "2; factorized: 128", 2, least=1)
+    interval: int = setting(METHOD, "Steps for which LoZO keeps V.", "50", 50, least=1)
+    queries: int = setting(METHOD, "Directions measured in a step.", "1", 1, least=1)
+    seed: int = setting(METHOD, "Seed of directions and batches.", "0", 0, least=0)
+    upstream: str | None = setting(
+        METHOD, "Checkout of upstream's code, for the official executor.", "none", None, metavar="PATH"
+    )
+    warmup: int = setting(MEASURE, "Steps before the timed ones.", "10", 10, least=0)
+    eval_every: int = setting(
+        MEASURE, "Evaluate before, after and each N steps; 0: never.", "0; opt-tiny: before and after", 0, metavar="N", least=0
+    )
+    checkpoint_every: int = setting(
+        MEASURE, "Save the state each N steps, so that resuming is quick; 0: never.", "0", 0, metavar="N", least=0
+    )
     evaluate: bool = False
-    trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        for name, valid in CHOICES.items():
+        for name, found in settings(RunSpec).items():
             value = getattr(self, name)
-            if value not in valid:
-                raise UsageError(f"{option(name)} {value}: not known; choose one of {', '.join(valid)}")
-        for name in AT_LEAST_1 + AT_LEAST_0:
-            value, least = getattr(self, name), int(name in AT_LEAST_1)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(f"{option(name)} {value}: must be a whole number of at least {least}")
+            if found.choices and value not in found.choices:
+                raise UsageError(f"{option(name)} {value}: not known; choose one of {', '.join(found.choices)}")
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if found.least is not None and not (whole and value >= found.least):
+                raise UsageError(f"{option(name)} {value}: must be a whole number of at least {found.least}")
         for name, expected in (("learning_rate", "0 or more"), ("eps", "above 0")):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not math.isfinite(value) or value < 0 or (name == "eps" and value == 0):
                 raise UsageError(f"{option(name)} {value}: must be a finite number, {expected}")
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunSpec:
@@ -94,12 +159,12 @@ class RunSpec:
 class RunOptions:
     """How a spec is run. None of it changes what is computed."""
 
-    sessions: int = 3
-    timeout_s: float = 3600.0
-    profile: bool = True
-    record: tuple[str, ...] = ()
-    trace: bool = False
-    results: str = "results"
+    sessions: int = setting(MEASURE, "Fresh processes for each executor.", "3; opt-tiny: 1", 3)
+    timeout_s: float = setting(MEASURE, "Seconds after which a session is ended.", "3600", 3600.0, spelled="--timeout")
+    profile: bool = setting(MEASURE, "A separate profiled pass after the timing.", "yes", True)
+    record: tuple[str, ...] = setting(MEASURE, "Recorder of the profiled pass; may be repeated.", "all", ())
+    trace: bool = setting(MEASURE, "Keep a trace of the profiled pass for Perfetto.", "no", False)
+    results: str = setting(MEASURE, "Folder of the result files; they go into its local/.", "results", "results", metavar="DIR")
 
     def __post_init__(self) -> None:
         if self.sessions < 1:

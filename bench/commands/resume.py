@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.capabilities import CAPABILITIES
 from bench.commands.terminal import stderr_console
-from bench.config import RunSpec
+from bench.config import RunOptions, RunSpec
 from bench.defaults import pick_device
 from bench.errors import UsageError
 from bench.harness.conduct import Run, conduct
@@ -18,7 +18,7 @@ from bench.journal.store import Store
 from bench.registry import EXECUTORS, WORKLOADS, known, resolve
 
 
-def resume(run: str, *, timeout_s: float | None, results: str) -> int:
+def resume(run: str, *, timeout_s: float | None = None, results: str = RunOptions.results) -> int:
     """run: id of a run or of a pair, or the path of a journal or result. Returns the exit code."""
     paths = find_journals(run, Path(results))
     folder = paths[0].parent

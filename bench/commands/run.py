@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from bench.commands.terminal import stderr_console
@@ -14,24 +15,18 @@ from bench.journal.store import Store
 from bench.registry import RECORDERS, known
 
 
-def run(
-    given: dict[str, Any],
-    *,
-    executors: Sequence[str],
-    sessions: int | None,
-    timeout_s: float,
-    profile: bool,
-    record: tuple[str, ...],
-    trace: bool,
-    results: str,
-) -> int:
-    """Run every executor's spec; human text to stderr, one JSON object as the last line of stdout. Returns the exit code."""
-    for name in record:
+def run(given: dict[str, Any], options: dict[str, Any], *, executors: Sequence[str]) -> int:
+    """Run every executor's spec; human text to stderr, one JSON object as the last line of stdout. Returns the exit code.
+
+    given, options: the fields of RunSpec and of RunOptions that were typed.
+    """
+    chosen = RunOptions(**options)
+    for name in chosen.record:
         known(RECORDERS, "--record", name)
-    if (record or trace) and not profile:
+    if (chosen.record or chosen.trace) and not chosen.profile:
         raise UsageError("--no-profile with --record or --trace: recorders watch the profiled pass; drop one of them")
-    store, console = Store(results), stderr_console()  # a folder that cannot be written to is found before anything slow
+    store, console = Store(chosen.results), stderr_console()  # a folder that cannot be written to is found before anything slow
     specs = complete_all(given, executors)
-    count = default_sessions(specs[0].model) if sessions is None else sessions
-    options = RunOptions(count, timeout_s, profile, record, trace, results)
-    return conduct(start(specs, options, store), options, store, console)
+    if "sessions" not in options:
+        chosen = replace(chosen, sessions=default_sessions(specs[0].model))
+    return conduct(start(specs, chosen, store), chosen, store, console)

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_result import RESULT, SPEC
 
-from bench.config import CHOICES, RunOptions, RunSpec
+from bench.config import RunOptions, RunSpec
+from bench.config import settings as options_of
 from bench.defaults import complete
 from bench.errors import UsageError
 from bench.journal.events import SessionLog
@@ -26,6 +27,7 @@ scalars = (
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
 )
+CHOICES = {name: found.choices for name, found in options_of(RunSpec).items() if found.choices}
 quick = settings(max_examples=150, deadline=None)
 
 

@@ -27,14 +27,12 @@ PARTS = {
 """Name of a part -> the module whose `run(campaign)` measures what is missing and `show(rows, console)` prints the table."""
 
 
-def reproduce(
-    name: str, *, models: Sequence[str], steps: int | None, budget: float, weights: str, device: str, results: str
-) -> int:
+def reproduce(name: str, given: dict[str, Any], *, models: Sequence[str], steps: int | None, budget: float, results: str) -> int:
     """Run a part or all of them. Returns the exit code: 0 when nothing is missing, 1 when the budget ended first."""
     known(PARTS | {"all": ""}, "reproduce", name)
     if budget <= 0:
         raise UsageError(f"--budget {budget}: must be a positive number of minutes")
-    given = {"device": pick_device(device), "weights": weights}
+    given = {"weights": "random"} | given | {"device": pick_device(given.get("device", "auto"))}
     campaign = Campaign(tuple(models), given, steps, time.monotonic() + 60 * budget, Store(results), stderr_console())
     rows: dict[str, list[dict[str, Any]]] = {}
     for part in PARTS if name == "all" else (name,):
