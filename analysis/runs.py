@@ -15,7 +15,7 @@ from analysis.statistics import Sample
 from bench.result import Result, SessionResult, find_results, load_result
 
 FEATURES = ("batching", "kv", "lora")
-OWN = ("executor", *FEATURES, "loop", "directions", "upstream")
+OWN = ("executor", *FEATURES, "loop", "directions", "upstream", "variant")
 """Fields of the specification in which the two sides of a comparison may differ."""
 
 
@@ -32,7 +32,7 @@ class Run:
         return self.result.spec
 
     def value(self, name: str) -> Any:
-        return self.variant if name == "variant" else self.spec[name]
+        return self.spec[name]
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -64,12 +64,12 @@ class Run:
     @property
     def unit(self) -> str:
         """What one value of the sample is: a `session`, or a `block` inside a loaded process."""
-        return str(self.details.get("unit", "session"))
+        return next((s.unit for s in reversed(self.result.sessions)), "session")
 
     @property
     def variant(self) -> str:
         """What tells apart two points with the same features, such as an uncompiled runtime; empty for the usual one."""
-        return str(self.details.get("variant", ""))
+        return str(self.spec["variant"])
 
     @property
     def label(self) -> str:
@@ -83,7 +83,7 @@ class Run:
     def point(self) -> tuple[str, ...]:
         """Runs with the same point measure the same thing."""
         own = (str(self.spec[name]) for name in OWN)
-        return (*own, self.variant, self.unit)
+        return (*own, self.unit)
 
     @cached_property
     def sample(self) -> Sample:

@@ -7,10 +7,10 @@ This module imports nothing heavy, so the command line and the analysis can use 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from bench.data import Batch, ModelSource, TaskData
 
@@ -20,14 +20,8 @@ if TYPE_CHECKING:
     from bench.config import RunSpec
 
 Kind = Literal["lowrank", "dense", "factorized"]
-
-VARIANTS = {
-    "every position": "eager: logits at every position of every row, as the official loop has them",
-    "unpadded": "eager, scope lora: rows end to end without padding",
-    "uncompiled": "vllm on a GPU: neither torch.compile nor CUDA graphs",
-    "no graphs": "vllm on a GPU: torch.compile without CUDA graphs",
-}
-"""Rungs of the attribution that are no feature: an executor is switched to one of them, never started with it."""
+FACTORED: tuple[Kind, ...] = ("lowrank", "factorized")
+"""Kinds whose Z is U V^T for a matrix, and so fits in an adapter."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +38,11 @@ class Direction:
     query: int = 0
     rank: int = 0
     interval: int = 1
+
+    @property
+    def factored(self) -> bool:
+        """Whether the Z of a matrix is U V^T, which fits in an adapter."""
+        return self.kind in FACTORED
 
     @property
     def epoch(self) -> tuple[int, int]:
@@ -68,10 +67,25 @@ class Update:
 
 @runtime_checkable
 class Workload(Protocol):
-    """Pure ZO maths. `version` changes with the maths; results of another version never compare."""
+    """Pure ZO maths. Its module imports no torch at its head, so that the command line can read what the class declares.
 
-    name: str
-    version: int
+    kind        of every direction it draws
+    version     changes with the maths; results of another version never compare
+    defaults    values of spec fields that the suite's own defaults do not suit, by field name
+    tiny        the same for opt-tiny: tuned so that a short run shows the fine-tuning at work
+    upstream    the published repository that has this very loop, or None
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[Kind]
+    version: ClassVar[int]
+    defaults: ClassVar[Mapping[str, Any]]
+    tiny: ClassVar[Mapping[str, Any]]
+    upstream: ClassVar[str | None]
+
+    @classmethod
+    def from_spec(cls, spec: RunSpec) -> Workload:
+        """The workload with the settings of a spec."""
 
     def plan(self, step: int) -> tuple[Probe, ...]:
         """The probe plan of a step: for two-sided estimators (+, -) for each query, 2 x queries probes."""
@@ -92,9 +106,16 @@ class Snapshot:
 
 
 class Executor(Protocol):
-    """Holds a model and scores it under nearby parameter states. `capabilities` are in bench.capabilities."""
+    """Holds a model and scores it under nearby parameter states. Its state survives its process: it is redone from the losses
+    of its steps, or restored from a snapshot, bit for bit.
 
-    name: str
+    What it can honour stands in its entry (bench.entries), so that nothing has to be imported to know it.
+
+    leaves_residue  whether scoring changes the parameters, as +eps, -2 eps, +eps in place does in floating point
+    """
+
+    name: ClassVar[str]
+    leaves_residue: ClassVar[bool]
 
     def load(self, spec: RunSpec, source: ModelSource, task: TaskData) -> None:
         """Load the model of the spec; the task tells the longest row and whether every option is one token."""
@@ -104,6 +125,12 @@ class Executor(Protocol):
 
     def apply(self, update: Update) -> None:
         """Move the parameters."""
+
+    def step(self, workload: Workload, step: int, batch: Batch) -> torch.Tensor:
+        """A whole core step where the weights live: `workloads.steps.core_step`. Losses [n_probes], unread."""
+
+    def switch(self, spec: RunSpec) -> None:
+        """Take over the features of a spec between two steps; the parameters stay. UsageError for what cannot be switched to."""
 
     def evaluate(self, examples: Batch) -> torch.Tensor:
         """Mean log-prob of each answer option [n_examples, n_options], float32, on the CPU, at the current state."""
@@ -122,21 +149,6 @@ class Executor(Protocol):
         entries scored), weight_bytes_written (folds apart), fold_bytes_written (of one fold), adapter_bytes_written,
         host_syncs."""
 
-    def close(self) -> None:
-        """Free everything. Safe to call twice."""
-
-
-@runtime_checkable
-class StepHost(Protocol):
-    """An executor that can host the workload where the weights live."""
-
-    def run_steps(self, workload: Workload, step: int, batches: Sequence[Batch]) -> torch.Tensor:
-        """Run steps `step`, `step + 1`, ... one per batch. Losses [n_batches, n_probes] on the device, unread."""
-
-
-class Durable(Executor, Protocol):
-    """An executor whose state survives its process: redone from the losses, or restored from a snapshot, bit for bit."""
-
     def replay(self, workload: Workload, step: int, losses: torch.Tensor) -> None:
         """Do again what a step did to the parameters, without a forward pass; losses [n_probes] float32 on the CPU."""
 
@@ -151,6 +163,9 @@ class Durable(Executor, Protocol):
 
     def seed(self, step: int) -> int:
         """What the directions of a step that was done were drawn from."""
+
+    def close(self) -> None:
+        """Free everything. Safe to call twice."""
 
 
 class Clock(Protocol):

@@ -15,6 +15,14 @@ from typing import Any
 
 from bench.errors import UsageError, option
 
+VARIANTS = {
+    "every position": "eager: logits at every position of every row, as the official loop has them",
+    "unpadded": "eager, scope lora: rows end to end without padding",
+    "uncompiled": "vllm on a GPU: neither torch.compile nor CUDA graphs",
+    "no graphs": "vllm on a GPU: torch.compile without CUDA graphs",
+}
+"""Rungs of the attribution that are no feature: an executor is switched to one of them, never started with it."""
+
 WHAT, METHOD, FEATURES, MEASURE = PANELS = ("What is run", "Method", "Features", "Measurement")
 
 
@@ -123,8 +131,11 @@ class RunSpec:
         MEASURE, "Save the state each N steps, so that resuming is quick; 0: never.", "0", 0, metavar="N", least=0
     )
     evaluate: bool = False
+    variant: str = ""
 
     def __post_init__(self) -> None:
+        if self.variant and self.variant not in VARIANTS:
+            raise UsageError(f"variant {self.variant}: not known; choose one of {', '.join(VARIANTS)}")
         for name, found in settings(RunSpec).items():
             value = getattr(self, name)
             if found.choices and value not in found.choices:

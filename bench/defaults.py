@@ -6,25 +6,15 @@ Imports neither torch nor vllm by itself; only `device auto` and a model that mu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.capabilities import CAPABILITIES, UPSTREAM
 from bench.config import RunSpec
 from bench.errors import UsageError
-from bench.registry import EXECUTORS, TASKS, WORKLOADS, known
+from bench.registry import EXECUTORS, TASKS, WORKLOADS, executor_entry, known, workload_class
 
 WORKLOAD, EXECUTOR, MODEL, TASK = "lozo", "vllm", "opt-tiny", "sst2"
-FACTORIZED_RANK = 128
-
-FEATURES = {
-    "official": {"batching": "sequential", "kv": "recompute", "lora": "dense", "loop": "requests"},
-    "eager": {"batching": "paired", "kv": "shared", "lora": "fused", "loop": "requests"},
-    "vllm": {"batching": "paired", "kv": "shared", "lora": "fused", "loop": "resident"},
-    "fake": {"batching": "paired", "kv": "shared", "lora": "fused", "loop": "requests"},
-}
-"""The fastest point of each executor."""
 
 
 def complete(given: dict[str, Any]) -> RunSpec:
@@ -37,24 +27,29 @@ def complete(given: dict[str, Any]) -> RunSpec:
     chosen.setdefault("weights", "auto")
     device = chosen["device"] = pick_device(chosen.get("device", "auto"))
     dtype = "float16" if device == "cuda" else "float32"
-    values: dict[str, Any] = {"dtype": dtype, "directions": _directions(workload, executor, chosen)}
-    values |= _features(workload, executor, chosen)
-    if workload == "factorized":
-        values["rank"] = FACTORIZED_RANK
+    entry, kind = executor_entry(executor), workload_class(workload)
+    published = entry.capabilities.publishes(kind, chosen.get("queries", 1))
+    values: dict[str, Any] = {"dtype": dtype, "directions": "upstream" if published else "shared", **kind.defaults}
+    values |= entry.point(kind, **{name: chosen[name] for name in entry.fastest if name in chosen})
     if model == "opt-tiny":
-        values |= _tiny(workload) | ({"evaluate": False} if chosen["weights"] == "random" else {})
+        values |= {**kind.tiny, **({"evaluate": False} if chosen["weights"] == "random" else {})}
     if "eval_every" in chosen:
         values["evaluate"] = chosen["eval_every"] > 0
     spec = RunSpec(**(values | chosen))
-    CAPABILITIES[executor].check(spec)
-    _check_paths(spec)
+    entry.capabilities.check(spec, kind)
+    if spec.data is not None and not Path(spec.data).exists():
+        raise UsageError(f"--data {spec.data}: no such file; give a parquet, jsonl, tsv or csv file")
+    if entry.check is not None:
+        entry.check(spec, kind)
     return _resolved(spec)
 
 
 def complete_all(given: dict[str, Any], executors: Sequence[str]) -> list[RunSpec]:
-    """The specs of executors that run side by side; beside `official`, which takes it, the others do without --upstream."""
-    rest = {"upstream": None} if "official" in executors else {}
-    return [complete(given | {"executor": name} | ({} if name == "official" else rest)) for name in executors]
+    """The specs of executors that run side by side; beside one that takes --upstream, the others do without it."""
+    takes = [name for name in executors if name in EXECUTORS and executor_entry(name).capabilities.upstream]
+    return [
+        complete(given | {"executor": name} | ({"upstream": None} if takes and name not in takes else {})) for name in executors
+    ]
 
 
 def default_sessions(model: str) -> int:
@@ -76,40 +71,9 @@ def pick_device(device: str) -> str:
     return "cuda" if available else "cpu"
 
 
-def _directions(workload: str, executor: str, chosen: dict[str, Any]) -> str:
-    """The official executor does as upstream does wherever upstream has it."""
-    return "upstream" if executor == "official" and workload in UPSTREAM and chosen.get("queries", 1) == 1 else "shared"
-
-
-def _features(workload: str, executor: str, chosen: dict[str, Any]) -> dict[str, str]:
-    """Dense noise fits in no adapter, and dense weights hold one state at a time."""
-    features = dict(FEATURES[executor])
-    if workload == "mezo":
-        features["lora"] = "dense"
-    if chosen.get("lora", features["lora"]) == "dense":
-        features["batching"] = "sequential"
-    return features
-
-
-def _tiny(workload: str) -> dict[str, Any]:
-    from workloads.models.table import TINY_DEFAULTS
-
-    names = {f.name for f in fields(RunSpec)}
-    return {name: value for name, value in TINY_DEFAULTS.get(workload, TINY_DEFAULTS["lozo"]).items() if name in names}
-
-
-def _check_paths(spec: RunSpec) -> None:
-    if spec.data is not None and not Path(spec.data).exists():
-        raise UsageError(f"--data {spec.data}: no such file; give a parquet, jsonl, tsv or csv file")
-    if spec.upstream is not None:
-        from baselines.official.checkout import ORIGINS, commit_of
-
-        commit_of(Path(spec.upstream), ORIGINS[spec.workload])
-
-
 def _resolved(spec: RunSpec) -> RunSpec:
     """`auto` weights become what was found, so that two runs compare by what they ran with."""
-    if spec.executor == "fake":
+    if executor_entry(spec.executor).inputs is not None:
         return replace(spec, weights="random") if spec.weights == "auto" else spec
     from workloads.models.table import resolve_model
 

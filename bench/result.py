@@ -16,10 +16,11 @@ from typing import Any, ClassVar, Literal
 from bench.config import RunSpec
 from bench.errors import UsageError
 
-SCHEMA_VERSION = 1
-"""1: first version."""
+SCHEMA_VERSION = 2
+"""1: first version. 2: the variant stands in the spec, the unit in the session, and divergence is a status."""
 
-Status = Literal["passed", "incorrect", "failed", "timeout", "out_of_memory"]
+Status = Literal["passed", "incorrect", "failed", "timeout", "out_of_memory", "diverged"]
+Unit = Literal["session", "block"]
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,9 @@ class Check:
 
 @dataclass(frozen=True)
 class SessionResult:
-    """What one fresh process saw. Times in seconds, sizes in bytes.
+    """What one fresh process saw, or one block of steps inside a loaded one. Times in seconds, sizes in bytes.
 
+    unit               session or block: what one value of a sample is
     warmup_s, step_s   wall clock of each core step, warm-up apart
     losses             [steps][n_probes] of the warm-up and timed steps together, in plan order
     findings           recorder name -> its `collect()`, from the profiled pass
@@ -62,6 +64,7 @@ class SessionResult:
     __pydantic_config__: ClassVar = {"extra": "forbid"}
     index: int
     status: Status
+    unit: Unit = "session"
     load_s: float | None = None
     warmup_s: list[float] = field(default_factory=list)
     step_s: list[float] = field(default_factory=list)
@@ -97,7 +100,19 @@ class Result:
         return asdict(self)
 
 
-UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+def update_to_2(data: dict[str, Any]) -> dict[str, Any]:
+    """`details` of a session held what others read: the variant, the unit, and whether the run diverged."""
+    spec, sessions = dict(data["spec"]), []
+    for old in data["sessions"]:
+        details = dict(old["details"])
+        spec["variant"] = details.pop("variant", spec.get("variant", ""))
+        session = old | {"details": details, "unit": details.pop("unit", "session")}
+        sessions.append(session | ({"status": "diverged"} if details.pop("diverged", False) else {}))
+    status = "diverged" if any(session["status"] == "diverged" for session in sessions) else data["status"]
+    return data | {"spec": spec, "sessions": sessions, "status": status, "schema_version": 2}
+
+
+UPDATES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {2: update_to_2}
 """Version N -> the `update_to_N` that lifts the JSON of version N - 1."""
 
 FILE_NAME = re.compile(r"\d{8}T\d{6}Z_.+\.json")
@@ -163,7 +178,10 @@ def _update(data: Any) -> dict[str, Any]:
     if version > SCHEMA_VERSION:
         raise UsageError(f"schema_version {version} is newer than {SCHEMA_VERSION}; update the suite to read it")
     for target in range(version + 1, SCHEMA_VERSION + 1):
-        data = UPDATES[target](data)
+        try:
+            data = UPDATES[target](data)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"not a result of this suite, version {target - 1} has no such shape ({error})") from None
     return data
 
 

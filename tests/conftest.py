@@ -15,7 +15,7 @@ import pytest
 
 from bench.config import RunSpec
 from bench.data import Example, ModelSource, TaskData
-from bench.registry import EXECUTORS, resolve
+from bench.registry import make_executor
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tiny models gain nothing from more
 
@@ -110,7 +110,7 @@ def loaded() -> Callable[..., Any]:
     """loaded(spec, source, task): the spec's executor with its model."""
 
     def load(spec: RunSpec, source: ModelSource, task: object) -> Any:
-        executor = resolve(EXECUTORS, "--executor", spec.executor)()
+        executor = make_executor(spec.executor)
         executor.load(spec, source, task)
         return executor
 

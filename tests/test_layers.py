@@ -10,8 +10,9 @@ LAYERS = """
 bench.errors bench.data
 bench.config
 bench.api bench.result
+bench.entry
 bench.registry bench.nvml
-bench.environment bench.capabilities
+bench.environment
 workloads
 baselines bench.executors bench.recorders bench.journal
 bench.harness
@@ -22,7 +23,7 @@ bench.cli
 bench.__main__
 """
 """From the ground up. A module may import from its own line and from those above it here; a package stands for all it holds."""
-READS_RESULTS = {"bench.result", "bench.errors", "bench.data", "bench.config", "bench.api", "bench.registry"}
+READS_RESULTS = {"bench.result", "bench.entry", "bench.errors", "bench.data", "bench.config", "bench.api", "bench.registry"}
 """All that the analysis may know of the rest."""
 VERBS = {"bench.commands", "bench.cli"}
 """Who may call the analysis."""

@@ -4,17 +4,21 @@ Entries of Z have zero mean and unit variance, as MeZO's, and approach its Gauss
 Source: arXiv 2605.28760, section on factorized perturbations.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from bench.api import Direction
-from workloads.two_sided import TwoSided
+from bench.api import Direction, Kind
+from workloads.two_sided import SHORT_RUN, TwoSided
 
 
 @dataclass(frozen=True)
 class Factorized(TwoSided):
     name: ClassVar[str] = "factorized"
+    kind: ClassVar[Kind] = "factorized"
     version: ClassVar[int] = 1
+    defaults: ClassVar[Mapping[str, Any]] = {"rank": 128}
+    tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 1e-3, "rank": 32}
 
     def direction(self, step: int, query: int) -> Direction:
-        return Direction("factorized", self.seed, step, query, self.rank)
+        return Direction(self.kind, self.seed, step, query, self.rank)

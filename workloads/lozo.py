@@ -4,17 +4,21 @@ Source: arXiv 2410.07698, Algorithm 1. The paper divides by the rank; upstream's
 Unlike upstream, the direction that moves the weights is always the one that was measured.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from bench.api import Direction
-from workloads.two_sided import TwoSided
+from bench.api import Direction, Kind
+from workloads.two_sided import SHORT_RUN, TwoSided
 
 
 @dataclass(frozen=True)
 class LoZO(TwoSided):
     name: ClassVar[str] = "lozo"
+    kind: ClassVar[Kind] = "lowrank"
     version: ClassVar[int] = 1
+    tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 3e-4, "interval": 50}
+    upstream: ClassVar[str | None] = "optsuite/LOZO"
 
     def direction(self, step: int, query: int) -> Direction:
-        return Direction("lowrank", self.seed, step, query, self.rank, self.interval)
+        return Direction(self.kind, self.seed, step, query, self.rank, self.interval)

@@ -3,17 +3,21 @@
 Source: arXiv 2305.17333, Algorithm 1.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from bench.api import Direction
-from workloads.two_sided import TwoSided
+from bench.api import Direction, Kind
+from workloads.two_sided import SHORT_RUN, TwoSided
 
 
 @dataclass(frozen=True)
 class MeZO(TwoSided):
     name: ClassVar[str] = "mezo"
+    kind: ClassVar[Kind] = "dense"
     version: ClassVar[int] = 1
+    tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 1e-3}
+    upstream: ClassVar[str | None] = "princeton-nlp/MeZO"
 
     def direction(self, step: int, query: int) -> Direction:
-        return Direction("dense", self.seed, step, query)
+        return Direction(self.kind, self.seed, step, query)

@@ -1,27 +1,31 @@
-"""Whole core steps on anything that scores and applies: where the weights live, or call by call."""
+"""The core step, written once: perturb, score, update. Executors run it where their weights live."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-
-from bench.api import Probe, Update, Workload
+from bench.api import Probe, Update, Workload, phase
 from bench.data import Batch
 
+if TYPE_CHECKING:
+    import torch
 
-class Scorer(Protocol):
+
+class Scoring(Protocol):
+    """What a step needs: an executor, or the part of one that lives in a worker."""
+
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor: ...
 
     def apply(self, update: Update) -> None: ...
 
 
-def run_steps(scorer: Scorer, workload: Workload, step: int, batches: Sequence[Batch]) -> torch.Tensor:
-    """Steps `step`, `step + 1`, ... one per batch; losses [n_batches, n_probes] where the scorer left them, unread."""
-    found = []
-    for at, batch in enumerate(batches, start=step):
-        losses = scorer.score(batch, workload.plan(at))
-        scorer.apply(workload.update(at, losses))
-        found.append(losses)
-    return torch.stack(found)
+def core_step(host: Scoring, workload: Workload, step: int, batch: Batch) -> torch.Tensor:
+    """Losses [n_probes] of a step, where the host left them, unread."""
+    with phase("host"):
+        probes = workload.plan(step)
+    losses = host.score(batch, probes)
+    with phase("host"):
+        update = workload.update(step, losses)
+    host.apply(update)
+    return losses

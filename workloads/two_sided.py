@@ -6,18 +6,28 @@ Source: MeZO, arXiv 2305.17333, Definition 1 and Algorithm 1; with several queri
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from bench.api import Direction, Probe, Update
+from bench.config import RunSpec
 
 if TYPE_CHECKING:
     import torch
 
 
+SHORT_RUN: Mapping[str, Any] = {"eps": 1e-3, "steps": 290, "warmup": 10, "evaluate": True}
+"""Of opt-tiny: 300 steps on float32 show the fine-tuning at work."""
+
+
 @dataclass(frozen=True)
 class TwoSided(ABC):
     """Settings of a two-sided ZO method with a constant learning rate. Subclasses name the direction."""
+
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    tiny: ClassVar[Mapping[str, Any]] = {}
+    upstream: ClassVar[str | None] = None
 
     learning_rate: float
     eps: float
@@ -25,6 +35,11 @@ class TwoSided(ABC):
     interval: int
     queries: int
     seed: int
+
+    @classmethod
+    def from_spec(cls, spec: RunSpec) -> Self:
+        """The workload with the settings of a spec."""
+        return cls(spec.learning_rate, spec.eps, spec.rank, spec.interval, spec.queries, spec.seed)
 
     @abstractmethod
     def direction(self, step: int, query: int) -> Direction:

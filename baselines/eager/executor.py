@@ -9,9 +9,8 @@ The parameters are the same whatever the features: weights, plus low-rank update
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.profiler import record_function
@@ -19,58 +18,47 @@ from torch.profiler import record_function
 from baselines.eager.modules import wrap
 from baselines.eager.scoring import Scorer
 from baselines.eager.states import AdapterStates
-from bench.api import Direction, Probe, Snapshot, Update, Workload, phase
-from bench.capabilities import CAPABILITIES
+from bench.api import FACTORED, Probe, Snapshot, Update, Workload, phase
 from bench.config import RunSpec
-from bench.data import Batch, ModelSource
-from workloads.directions import Drawn, draw
+from bench.data import Batch, ModelSource, TaskData
+from bench.registry import check
 from workloads.models.memory import release
 from workloads.models.weights import layout, load_model
-from workloads.parameters.accumulated import AccumulatedState, Epoch
-from workloads.parameters.dense import DenseStates
-from workloads.parameters.rounding import add_
-from workloads.parameters.snapshot import restore, save, state_checksum
-from workloads.steps import run_steps
+from workloads.parameters.parameters import Parameters, epochs
+from workloads.steps import core_step
 from workloads.tasks.loss import classification_loss
 from workloads.tasks.ragged import one_token
-
-if TYPE_CHECKING:
-    from bench.data import TaskData
 
 
 class EagerExecutor:
     """The features are the spec's; `switch` changes them between steps."""
 
     name = "eager"
-    capabilities = CAPABILITIES["eager"]
+    leaves_residue = False
 
     def load(self, spec: RunSpec, source: ModelSource, task: TaskData) -> None:
-        self.capabilities.check(spec)
+        check(spec)
         self.dtype: torch.dtype = getattr(torch, spec.dtype)
         self.device, self._task = torch.device(spec.device), task
         model: Any = load_model(source, self.dtype, self.device)
         self._total_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
         self.layout = layout(model, spec.scope)
-        self.weights = {name: model.get_parameter(name).data for name in self.layout}
+        weights = {name: model.get_parameter(name).data for name in self.layout}
+        self.moved = Parameters(weights, self.layout, self.device, self.dtype)
         head = model.get_output_embeddings().weight
         head_name = next((name for name in self.layout if model.get_parameter(name) is head), None)
         self._current = wrap(model, self.layout)
         self._scorer = Scorer(model, head_name, task.pad_id)
-        self.state = AccumulatedState(self.layout, self.device, self.dtype)
-        self._drawn: dict[Direction, Drawn] = {}
         self._adapters: AdapterStates | None = None
-        self.dense: DenseStates | None = None
         self._use(spec)
 
-    def switch(self, *, batching: str, kv: str, lora: str, loop: str | None = None, variant: str = "") -> None:
-        """Change features between steps; the parameters stay what they are. UsageError for what cannot go together."""
-        spec = replace(self.spec, batching=batching, kv=kv, lora=lora)
-        self.capabilities.check(spec, variant)
-        self._use(spec, variant)
+    def switch(self, spec: RunSpec) -> None:
+        check(spec)
+        self._use(spec)
 
     @torch.inference_mode()
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
-        self._fold({probe.direction.epoch for probe in probes})
+        self.moved.fold(epochs(probes))
         labels = torch.tensor([example.label for example in batch]).to(self.device, non_blocking=True)
         parts = [probes] if self.spec.batching == "paired" else [[probe] for probe in probes]
         scores: list[torch.Tensor] = []
@@ -81,40 +69,26 @@ class EagerExecutor:
         with phase("score"):
             return torch.stack([classification_loss(score, labels) for score in scores])
 
-    @torch.inference_mode()
     def apply(self, update: Update) -> None:
-        """Low-rank terms go into the accumulated state; Gaussian ones into the weights, tensor by tensor."""
-        with phase("update"):
-            for direction, coefficient in update.terms:
-                drawn = self._draw(direction)
-                if direction.kind != "dense":
-                    self.state.add(drawn, coefficient)
-                for name, weight in self.weights.items():
-                    if not drawn.factored(name):
-                        delta, kept = drawn.noise(name).float() * coefficient, self._kept(name)
-                        add_(kept, delta, direction.seed, direction.step, direction.query, name)
-                        if kept is not weight:
-                            weight.copy_(kept)
-            self._drawn.clear()
+        self.moved.apply(update)
 
-    @torch.inference_mode()
-    def run_steps(self, workload: Workload, step: int, batches: Sequence[Batch]) -> torch.Tensor:
-        return run_steps(self, workload, step, batches)
+    def step(self, workload: Workload, step: int, batch: Batch) -> torch.Tensor:
+        return core_step(self, workload, step, batch)
 
-    @torch.inference_mode()
     def replay(self, workload: Workload, step: int, losses: torch.Tensor) -> None:
-        self._fold({probe.direction.epoch for probe in workload.plan(step)})
-        self.apply(workload.update(step, losses.to(self.device)))
+        self.moved.replay(workload, step, losses.to(self.device))
 
     def snapshot(self) -> Snapshot:
-        return save(self.weights, self.state)
+        return self.moved.snapshot()
 
-    @torch.inference_mode()
     def restore(self, snapshot: Snapshot) -> None:
-        restore(snapshot, self.weights, self.state, self.dense)
+        self.moved.restore(snapshot)
 
     def checksum(self) -> str:
-        return state_checksum(self.weights, self.state)
+        return self.moved.checksum()
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        return self.moved.values()
 
     def seed(self, step: int) -> int:
         return self.spec.seed
@@ -122,21 +96,13 @@ class EagerExecutor:
     @torch.inference_mode()
     def evaluate(self, examples: Batch) -> torch.Tensor:
         """One full row per option: the log-probs are normalised over the vocabulary whatever `kv` is."""
-        if len(self.state.pending) > 1:
-            self._fold(set())
-        self._write([Probe(pending.last, 0.0) for pending in self.state.pending.values()])
+        if len(self.moved.state.pending) > 1:
+            self.moved.fold()
+        self._write([Probe(pending.last, 0.0) for pending in self.moved.state.pending.values()])
         size = self.spec.batch_size
         parts = [self._scores(examples[i : i + size], 1, shared=False)[0] for i in range(0, len(examples), size)]
         self._restore()
         return torch.cat(parts).cpu()
-
-    @torch.inference_mode()
-    def parameters(self) -> dict[str, torch.Tensor]:
-        pending, found = self.state.values(), {}
-        for name, weight in self.weights.items():
-            delta, value = pending.delta(name), weight.float()
-            found[name] = (value if delta is None else value + delta).cpu().clone()
-        return found
 
     def details(self) -> dict[str, Any]:
         exact = self._shared(self._task.train)
@@ -144,27 +110,29 @@ class EagerExecutor:
             "attention_backend": "eager",
             "threads": torch.get_num_threads(),
             "kv_used": self.spec.kv if self.spec.kv == "recompute" or exact else "recompute",
-            **self.state.facts(),
+            **self.moved.facts(),
         }
 
     def memory_parts(self) -> dict[str, int]:
+        held = self.moved.nbytes()
         return {
-            "weights": self._total_bytes + (self.dense.nbytes() if self.dense else 0),
+            "weights": self._total_bytes + held["copy"],
             "kv_pool": 0,
             "adapter_slots": self._adapters.nbytes() if self._adapters else 0,
-            "accumulated_state": self.state.nbytes(),
+            "accumulated_state": held["accumulated_state"],
         }
 
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
         n, shared, itemsize = len(probes), self._shared(batch), self.dtype.itemsize
         queries = len({probe.direction for probe in probes})
         scored = self._scorer.work(batch, shared)
-        matrices = [shape for shape in self.layout.values() if len(shape) == 2 and self.spec.workload != "mezo"]
+        kind = probes[0].direction.kind
+        matrices = [shape for shape in self.layout.values() if len(shape) == 2 and kind in FACTORED]
         factored = sum(out * inner for out, inner in matrices) * itemsize
-        scoped = sum(w.numel() for w in self.weights.values()) * itemsize
+        scoped = sum(w.numel() for w in self.moved.weights.values()) * itemsize
         dense = self.spec.lora == "dense"
         written = (scoped - factored) * queries * (2 if dense else 1)  # Gaussian updates, and their copy
-        columns = sum(out for out, _ in matrices) * self.spec.rank * (2 if self.spec.workload == "lozo" else 1)
+        columns = sum(out for out, _ in matrices) * self.spec.rank * (2 if kind == "lowrank" else 1)
         groups = queries if self.spec.batching == "paired" else n
         return {
             "forwards": 1 if self.spec.batching == "paired" else n,
@@ -179,13 +147,10 @@ class EagerExecutor:
         self.__dict__.clear()
         release()
 
-    def _use(self, spec: RunSpec, variant: str = "") -> None:
+    def _use(self, spec: RunSpec) -> None:
         self.spec = spec
-        self._scorer.use(variant)
-        if spec.lora != "dense":
-            self.dense = None
-        elif self.dense is None:
-            self.dense = DenseStates(self.weights)
+        self._scorer.use(spec.variant)
+        self.moved.keep_copy(spec.lora == "dense")
 
     def _shared(self, batch: Batch) -> bool:
         exact = self._task.single_token_options and not self._scorer.has_bias
@@ -201,50 +166,18 @@ class EagerExecutor:
         if not probes:
             return
         with phase("perturb"):
-            drawn = {probe.direction: self._draw(probe.direction) for probe in probes}
-            held = self.state.factor(probes[0].direction.epoch)
-            if self.dense is not None:
+            if self.spec.lora == "dense":
                 (probe,) = probes
-                self.dense.write(_delta(drawn[probe.direction], probe.shift, held))
+                self.moved.write(probe)
                 return
+            drawn = {probe.direction: self.moved.draw(probe.direction) for probe in probes}
+            held = self.moved.state.factor(probes[0].direction.epoch)
             with record_function("zo.op.state_write"):
                 fused = self.spec.lora == "fused"
-                self._adapters = self._current.states = AdapterStates(probes, drawn, held, self.weights, fused)
+                self._adapters = self._current.states = AdapterStates(probes, drawn, held, self.moved.weights, fused)
 
     def _restore(self) -> None:
         self._current.states = None
-        if self.dense is not None:
+        if self.spec.lora == "dense":
             with phase("perturb"):
-                self.dense.restore()
-
-    def _fold(self, current: set[Epoch]) -> None:
-        """Fold what the next probes do not share. Probes of several epochs share nothing."""
-        stale = self.state.stale(current if len(current) == 1 else set())
-        if stale:
-            with phase("fold"):
-                self.state.fold(self.weights, stale)
-                if self.dense is not None:
-                    self.dense.sync()
-
-    def _kept(self, name: str) -> torch.Tensor:
-        """Where a parameter's value is kept between steps."""
-        return self.weights[name] if self.dense is None else self.dense.base[name]
-
-    def _draw(self, direction: Direction) -> Drawn:
-        """The probes of a query and its update share one draw."""
-        if direction not in self._drawn:
-            with record_function("zo.op.direction_generation"):
-                self._drawn[direction] = draw(direction, self.layout, self.device, self.dtype)
-        return self._drawn[direction]
-
-
-def _delta(drawn: Drawn, shift: float, held: torch.Tensor | None) -> Callable[[str], torch.Tensor]:
-    """shift * Z plus the accumulated state over the same V, float32."""
-
-    def delta(name: str) -> torch.Tensor:
-        moved = drawn.delta(name) * shift
-        if held is None or not drawn.factored(name):
-            return moved
-        return moved.addmm_(drawn.slice_u(held.view(-1), name), drawn.vt(name).float())
-
-    return delta
+                self.moved.back()

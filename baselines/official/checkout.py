@@ -24,7 +24,7 @@ class Origin:
 
 
 ORIGINS = {
-    "lozo": Origin(
+    "optsuite/LOZO": Origin(
         "optsuite/LOZO",
         "5d1ade5",
         "large_models/LOZOtrainer.py",
@@ -32,7 +32,9 @@ ORIGINS = {
         "lowrank_zo_perturb_parameters",
         "lowrank_zo_update",
     ),
-    "mezo": Origin("princeton-nlp/MeZO", "552cb1b", "large_models/trainer.py", "zo_step", "zo_perturb_parameters", "zo_update"),
+    "princeton-nlp/MeZO": Origin(
+        "princeton-nlp/MeZO", "552cb1b", "large_models/trainer.py", "zo_step", "zo_perturb_parameters", "zo_update"
+    ),
 }
 
 

@@ -23,14 +23,13 @@ from baselines.official.loss import option_scores
 from baselines.official.saving import restore, save, state_checksum
 from baselines.official.upstream import ORIGINS, UpstreamLoop
 from bench.api import Direction, Probe, Snapshot, Update, Workload, phase
-from bench.capabilities import CAPABILITIES
 from bench.config import RunSpec
 from bench.data import Batch, ModelSource
-from bench.errors import UsageError
+from bench.registry import check, workload_class
 from workloads.directions import draw
 from workloads.models.memory import release
 from workloads.models.weights import layout, load_model
-from workloads.steps import run_steps
+from workloads.steps import core_step
 from workloads.tasks.collate import option_rows
 
 if TYPE_CHECKING:
@@ -44,15 +43,13 @@ class OfficialExecutor:
     """Hugging Face eager attention, padded rows, one forward per probe, four rewrites of the weights per step."""
 
     name = "official"
-    capabilities = CAPABILITIES["official"]
     leaves_residue = True
     """+eps, -2 eps, +eps does not come back to the bit, so a check before step 0 has to put the weights back."""
 
     def load(self, spec: RunSpec, source: ModelSource, task: TaskData) -> None:
-        self.capabilities.check(spec)
-        if spec.upstream is not None and spec.directions != "upstream":
-            raise UsageError(f"--upstream {spec.upstream}: runs upstream's own random stream; use --directions upstream")
+        check(spec)
         self.spec, self._pad_id = spec, task.pad_id
+        self._kind, self._upstream = workload_class(spec.workload).kind, workload_class(spec.workload).upstream
         self.model: Any = load_model(source, getattr(torch, spec.dtype), spec.device)
         _mark_head(self.model)
         self._layout = layout(self.model, spec.scope)
@@ -82,12 +79,16 @@ class OfficialExecutor:
             for direction, coefficient in update.terms:
                 self.weights.update(self._noise(direction), 1.0, -coefficient.item())
 
-    def run_steps(self, workload: Workload, step: int, batches: Sequence[Batch]) -> torch.Tensor:
-        if self.loop is not None:
-            records = [self.loop.step(self._rows(batch)) for batch in batches]
-            self._seeds |= {at: record.seed for at, record in enumerate(records, start=step)}
-            return torch.tensor([[record.loss_plus, record.loss_minus] for record in records])
-        return run_steps(self, workload, step, batches)
+    def step(self, workload: Workload, step: int, batch: Batch) -> torch.Tensor:
+        if self.loop is None:
+            return core_step(self, workload, step, batch)
+        record = self.loop.step(self._rows(batch))
+        self._seeds[step] = record.seed
+        return torch.tensor([record.loss_plus, record.loss_minus])
+
+    def switch(self, spec: RunSpec) -> None:
+        """There is one point only: what the entry allows is what is loaded."""
+        check(spec)
 
     def replay(self, workload: Workload, step: int, losses: torch.Tensor) -> None:
         if self.loop is not None:
@@ -124,7 +125,7 @@ class OfficialExecutor:
             "threads": torch.get_num_threads(),
             "kv_used": "recompute",
             "absorbed_fraction": watched.absorption.fraction(),
-            "resample_quirk": self.loop is not None and self.spec.workload == "lozo",
+            "resample_quirk": self.loop is not None and self._kind == "lowrank",
             "numpy_seed": UPSTREAM_SEED if self.loop is not None else None,
         }
         if isinstance(self.loop, UpstreamLoop):
@@ -164,9 +165,9 @@ class OfficialExecutor:
             settings = SimpleNamespace(
                 zo_eps=spec.eps, learning_rate=spec.learning_rate, rank_r=spec.rank, step_interval=spec.interval
             )
-            return UpstreamLoop(spec.upstream, ORIGINS[spec.workload], self.model, settings, spec.scope)
+            return UpstreamLoop(spec.upstream, ORIGINS[str(self._upstream)], self.model, settings, spec.scope)
         rng = np.random.RandomState(UPSTREAM_SEED)
-        if spec.workload == "mezo":
+        if self._kind == "dense":
             return MezoLoop(self.model, **common, rng=rng)
         return LozoLoop(self.model, **common, rank=spec.rank, interval=spec.interval, rng=rng)
 

@@ -12,15 +12,19 @@ from typing import Any
 
 from rich.console import Console
 
+from bench.api import FACTORED
 from bench.commands.terminal import stderr_console
 from bench.config import RunSpec
-from bench.defaults import FEATURES, complete
+from bench.defaults import WORKLOAD, complete
 from bench.errors import UsageError
 from bench.harness.blocks import BlocksJob
 from bench.harness.points import Planned, finished, measure, points_of
 from bench.journal.store import Store
+from bench.registry import WORKLOADS, executor_entry, known, workload_class
 
 QUICK = {"rounds": 3, "steps": 2}
+LADDER = ("vllm", "eager", "official")
+"""The executors whose points the attribution leads through, last to first; the engine is loaded first, while memory is free."""
 OFF: dict[str, Any] = {"batching": "sequential", "kv": "recompute", "lora": "unfused"}
 
 
@@ -28,10 +32,13 @@ def ablate(
     given: dict[str, Any], *, executor: str, rounds: int, steps: int, profile: bool, quick: bool, results: str, timeout_s: float
 ) -> int:
     """Run what is missing, then print the attribution. Returns the exit code."""
-    if executor not in ("eager", "vllm"):
-        raise UsageError(f"--executor {executor}: has no features to switch; choose eager or vllm")
-    if given.get("workload") == "mezo":
-        raise UsageError("--workload mezo: dense noise has one form only; choose lozo or factorized")
+    switchable = [name for name in LADDER if len(executor_entry(name).capabilities.lora) > 1]
+    if executor not in switchable:
+        raise UsageError(f"--executor {executor}: has no features to switch; choose {' or '.join(switchable)}")
+    name = known(WORKLOADS, "--workload", given.get("workload") or WORKLOAD)
+    if workload_class(name).kind not in FACTORED:
+        fitting = [other for other in WORKLOADS.own if workload_class(other).kind in FACTORED]
+        raise UsageError(f"--workload {name}: dense noise has one form only; choose {' or '.join(fitting)}")
     if quick:
         rounds, steps, profile = QUICK["rounds"], QUICK["steps"], False
     store, console = Store(results), stderr_console()
@@ -49,18 +56,19 @@ def ablate(
 
 def _plan(given: dict[str, Any], executor: str) -> tuple[list[RunSpec], list[Planned]]:
     """What is loaded (vllm first: it wants the device's memory counted before the others take theirs), and the points on it."""
-    names = ("vllm", "eager", "official")
     loads = []
-    for name in names:
-        features = {**FEATURES[name], "kv": "recompute"} | ({"directions": "shared"} if name == "official" else {})
-        loads.append(complete(given | {"executor": name, **features}))
-    at = dict(zip(names, range(len(names)), strict=True))
+    for name in LADDER:
+        entry = executor_entry(name)
+        loads.append(complete(given | {"executor": name, **entry.fastest, "kv": "recompute", "directions": "shared"}))
+    at = {name: number for number, name in enumerate(LADDER)}
     uncompiled = "uncompiled" if loads[0].device == "cuda" else ""
+    engine, plain, official = LADDER
+    whole = executor == engine
 
     def point(name: str, variant: str = "", **features: Any) -> Planned:
-        if name == "vllm" and features.get("loop") != "requests":
+        if name == engine and features.get("loop") != "requests":
             variant = variant or uncompiled
-        return at[name], replace(loads[at[name]], **features), variant
+        return at[name], replace(loads[at[name]], variant=variant, **features)
 
     both = ("recompute", "shared")
     dense = OFF | {"lora": "dense"}
@@ -71,18 +79,18 @@ def _plan(given: dict[str, Any], executor: str) -> tuple[list[RunSpec], list[Pla
         for lora in ("unfused", "fused")
     ]
     found += [point(executor, **dense | {"kv": kv}) for kv in both]
-    found += [point("official"), point("eager", "every position", **dense)]
+    found += [point(official), point(plain, "every position", **dense)]
     on: list[dict[str, Any]] = [{"batching": "paired", "kv": kv, "lora": "fused"} for kv in both]
-    if executor == "vllm":
-        found += [point("eager", **dense), point("eager", "unpadded", **dense), point("eager", "unpadded", **OFF)]
-        found += [point("eager", **features) for features in on]
+    if whole:
+        found += [point(plain, **dense), point(plain, "unpadded", **dense), point(plain, "unpadded", **OFF)]
+        found += [point(plain, **features) for features in on]
     else:
-        found += [point("eager", "unpadded", **features) for features in on]
-        found += [point("vllm", **features) for features in on]
-    found += [point("vllm", loop="requests", **features) for features in on]
+        found += [point(plain, "unpadded", **features) for features in on]
+        found += [point(engine, **features) for features in on]
+    found += [point(engine, loop="requests", **features) for features in on]
     if uncompiled:
         compiled = [(variant, features) for variant in ("no graphs", "") for features in on]
-        found += [(at["vllm"], replace(loads[at["vllm"]], **features), variant) for variant, features in compiled]
+        found += [(at[engine], replace(loads[at[engine]], variant=variant, **features)) for variant, features in compiled]
     return loads, found
 
 

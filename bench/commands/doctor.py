@@ -23,12 +23,13 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Finding:
-    """ok None: only a fact. `mend` says what to do when ok is False."""
+    """ok None: only a fact. `mend` says what to do when ok is False; needed: without it the suite cannot run at all."""
 
     name: str
     found: str
     ok: bool | None = None
     mend: str = ""
+    needed: bool = False
 
 
 def doctor(results: str) -> int:
@@ -39,19 +40,19 @@ def doctor(results: str) -> int:
         mark = {True: "ok", False: "missing", None: ""}[finding.ok]
         table.add_row(mark, finding.name, finding.found, "" if finding.ok is not False else finding.mend)
     stderr_console().print(table)
-    broken = [finding.name for finding in findings if finding.ok is False and finding.name in ("python", "torch", "vllm")]
+    broken = [finding.name for finding in findings if finding.ok is False and finding.needed]
     status = "failed" if broken else "passed"
     print(json.dumps({"status": status, "findings": [asdict(f) for f in findings]}, separators=(",", ":")))
     return 1 if broken else 0
 
 
 def examine(results: str) -> Iterator[Finding]:
-    yield Finding("python", sys.version.split()[0], sys.version_info >= (3, 11), "use Python 3.11 or newer")
+    yield Finding("python", sys.version.split()[0], sys.version_info >= (3, 11), "use Python 3.11 or newer", needed=True)
     yield Finding("cpu", f"{cpu_model()}, {threads()} threads")
     memory = psutil.virtual_memory()
     yield Finding("memory", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free")
     yield disk(results)
-    yield probe("torch", torch_version, "pip install -e .")
+    yield probe("torch", torch_version, "pip install -e .", needed=True)
     gpu = gpu_facts()
     yield Finding(
         "NVML", gpu["name"] if gpu else "no NVIDIA GPU found through NVML", gpu is not None, "on a CPU nothing; else a driver"
@@ -62,7 +63,7 @@ def examine(results: str) -> Iterator[Finding]:
         "transformers", version("transformers") or "not installed", version("transformers") is not None, "pip install -e ."
     )
     vllm = version("vllm")
-    yield Finding("vllm", vllm or "not installed", vllm == "0.26.0", "pip install vllm==0.26.0")
+    yield Finding("vllm", vllm or "not installed", vllm == "0.26.0", "pip install vllm==0.26.0", needed=True)
     yield probe("vllm platform", vllm_platform, "pip install -e . registers the CPU platform of this suite")
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
     yield Finding("C compiler", compiler or "none", compiler is not None, "Triton needs one on a GPU: apt-get install gcc")
@@ -80,12 +81,12 @@ def recorders(device: str) -> Iterator[Finding]:
         yield Finding(f"recorder {name}", why or "works here", not why, mend)
 
 
-def probe(name: str, look: Callable[[], str], mend: str) -> Finding:
+def probe(name: str, look: Callable[[], str], mend: str, *, needed: bool = False) -> Finding:
     """A look that may fail in any way the machine finds; then the failure is the finding."""
     try:
-        return Finding(name, look(), True)
+        return Finding(name, look(), True, needed=needed)
     except Exception as error:
-        return Finding(name, " ".join(str(error).split())[:120] or type(error).__name__, False, mend)
+        return Finding(name, " ".join(str(error).split())[:120] or type(error).__name__, False, mend, needed)
 
 
 def disk(results: str) -> Finding:

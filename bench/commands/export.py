@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.api import Durable, Inputs, Workload
+from bench.api import FACTORED, Executor, Inputs, Workload
 from bench.commands.resume import check_version
 from bench.config import RunSpec
 from bench.defaults import pick_device
@@ -22,7 +22,7 @@ from bench.harness.inputs import prepare
 from bench.journal.entries import History
 from bench.journal.file import find_journals, read_journal
 from bench.journal.keeper import Keeper
-from bench.registry import EXECUTORS, resolve
+from bench.registry import executor_entry, make_executor, make_workload
 
 if TYPE_CHECKING:
     import torch
@@ -72,8 +72,6 @@ def export(run: str, *, format: str, output: str, rank: int | None, state: str |
 
 def rebuild(path: Path, state: str | None) -> Tuned:
     """Load the untrained model and redo what the first session of the run did to it."""
-    from bench.registry import make_workload
-
     journal = read_journal(path)
     spec, history = check_version(journal), journal.sessions.get(0, History())
     if not history.steps:
@@ -97,15 +95,16 @@ def rebuild(path: Path, state: str | None) -> Tuned:
 
 
 def replaying(spec: RunSpec) -> RunSpec:
-    """Whose state is redone: eager's and vllm's are the same, and eager starts no engine."""
-    return replace(spec, executor="eager", loop="requests") if spec.executor == "vllm" else spec
+    """Whose state is redone: that of an executor which moves the same and starts no engine, where there is one."""
+    same = executor_entry(spec.executor).same_state
+    return spec if same is None else replace(spec, executor=same, loop=executor_entry(same).fastest["loop"])
 
 
-def loaded(spec: RunSpec, inputs: Inputs, workload: Workload) -> Durable:
+def loaded(spec: RunSpec, inputs: Inputs, workload: Workload) -> Executor:
     """An executor as a session has it before its first step: loaded, and one batch scored (official leaves a residue there)."""
     from workloads.tasks.batches import batch_stream
 
-    executor: Durable = resolve(EXECUTORS, "--executor", spec.executor)()
+    executor = make_executor(spec.executor)
     executor.load(spec, inputs.source, inputs.task)
     (batch,) = islice(batch_stream(inputs.task.train, spec.batch_size, spec.seed), 1)
     executor.score(batch, workload.plan(0))
@@ -181,9 +180,10 @@ def factoring(tuned: Tuned, rank: int | None) -> Callable[[str, torch.Tensor], F
     from workloads.parameters.factors import decompose, reduce, total_change
 
     spec = tuned.spec
-    if spec.workload == "mezo" or spec.directions == "upstream":
+    dense = tuned.workload.kind not in FACTORED
+    if dense or spec.directions == "upstream":
         if rank is None:
-            kind = "dense noise" if spec.workload == "mezo" else "upstream's own directions"
+            kind = "dense noise" if dense else "upstream's own directions"
             raise UsageError(f"--format peft: {kind} have no factors to export; give --rank (by SVD), or use --format merged")
         return lambda name, moved: decompose(moved, rank)
     layout = {name: tuple(value.shape) for name, value in tuned.parameters.items()}

@@ -1,4 +1,4 @@
-"""`list`: what there is to run. Reads tables only, so it answers before torch could be imported."""
+"""`list`: what there is to run. Reads tables and classes only, so it answers before torch could be imported."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from typing import Any
 
 from rich.table import Table
 
-from bench.capabilities import ADAPTER, CAPABILITIES, UPSTREAM
+from bench.api import FACTORED, Workload
 from bench.commands.terminal import stderr_console
-from bench.registry import EXECUTORS, RECORDERS, TASKS, WORKLOADS
+from bench.entry import ExecutorEntry
+from bench.errors import UsageError
+from bench.registry import EXECUTORS, RECORDERS, TASKS, WORKLOADS, executor_entry, resolve, workload_class
+from bench.registry import Table as Names
 
 BIN = 5
 
@@ -21,19 +24,27 @@ def list_all(*, verbose: bool = False) -> int:
     """Tables on stderr, the same as one JSON object on stdout. `verbose` loads each task to show the lengths of its examples."""
     from workloads.models.table import MODELS
 
-    console = stderr_console()
+    console, broken = stderr_console(), dict[str, str]()
+    workloads = {name: found for name in WORKLOADS if (found := _try(workload_class, name, broken))}
+    executors = {name: found for name in EXECUTORS if (found := _try(executor_entry, name, broken))}
     table = Table(
         "workload", "executor", "--scope", "--batching", "--kv", "--lora", "--directions", "largest --rank", title="Cells"
     )
-    for workload in WORKLOADS:
-        for name, cell in cells(workload).items():
-            listed = (", ".join(cell[field]) for field in ("scope", "batching", "kv", "lora", "directions"))
-            table.add_row(workload, name, *listed, str(cell["max_rank"] or "any") if workload in ADAPTER else "-")
+    supported: dict[str, dict[str, Any]] = {name: {} for name in executors}
+    for workload, kind in workloads.items():
+        for name, entry in executors.items():
+            found = cell(kind, entry)
+            if found is None:
+                continue
+            supported[name][workload] = found
+            listed = (", ".join(found[field]) for field in ("scope", "batching", "kv", "lora", "directions"))
+            most = str(found["max_rank"] or "any") if kind.kind in FACTORED else "-"
+            table.add_row(_named(WORKLOADS, workload), _named(EXECUTORS, name), *listed, most)
         table.add_section()
     console.print(table)
     loops = Table("executor", "--loop", "--dtype on a CPU", "--dtype on a GPU", title="Executors")
-    for name in EXECUTORS:
-        c = CAPABILITIES[name]
+    for name, entry in executors.items():
+        c = entry.capabilities
         loops.add_row(name, *(", ".join(values) for values in (c.loop, c.dtypes["cpu"], c.dtypes["cuda"])))
     console.print(loops)
     console.print("--lora dense holds one state at a time: it goes with --batching sequential")
@@ -43,24 +54,45 @@ def list_all(*, verbose: bool = False) -> int:
         models.add_row(name, *sizes, info.hub_id or "built here on first use")
     console.print(models)
     console.print("any hub id or local path of a causal LM that vLLM serves with LoRA is a model too")
-    console.print(f"tasks: {', '.join(TASKS)}\nrecorders: {', '.join(RECORDERS)}")
+    for label, names in (("tasks", TASKS), ("recorders", RECORDERS)):
+        console.print(f"{label}: {', '.join(_named(names, name) for name in names)}", markup=False)
+    for text in broken.values():
+        console.print(f"left out: {text}", markup=False)
     if verbose:
         console.print(*histogram(), sep="\n")
-    found: dict[str, Any] = {
-        "workloads": list(WORKLOADS),
-        "executors": {name: _supports(name) for name in EXECUTORS},
+    found_all: dict[str, Any] = {
+        "workloads": list(workloads),
+        "executors": {
+            name: {"workloads": supported[name], "loop": entry.capabilities.loop, "dtype": entry.capabilities.dtypes}
+            for name, entry in executors.items()
+        },
         "models": list(MODELS),
         "tasks": list(TASKS),
         "recorders": list(RECORDERS),
+        "packages": {name: origin for names in (WORKLOADS, EXECUTORS, TASKS, RECORDERS) for name, origin in _outside(names)},
+        "broken": broken,
     }
-    print(json.dumps(found, separators=(",", ":")))
+    print(json.dumps(found_all, separators=(",", ":")))
     return 0
+
+
+def cell(workload: type[Workload], entry: ExecutorEntry) -> dict[str, Any] | None:
+    """What an executor supports of a workload, by option; None where it does not run it."""
+    c, adapter = entry.capabilities, workload.kind in FACTORED
+    if workload.kind not in c.scopes:
+        return None
+    return {
+        "scope": c.scopes[workload.kind],
+        "batching": c.batching if adapter else ("sequential",),
+        "kv": c.kv,
+        "lora": c.lora if adapter else ("dense",),
+        "directions": c.directions if c.publishes(workload, 1) else ("shared",),
+        "max_rank": c.max_rank.get(workload.kind),
+    }
 
 
 def histogram() -> Iterator[str]:
     """Words per sentence of the sst2 task: what its own source gives here, the hub's data or the generated set."""
-    from bench.registry import resolve
-
     *splits, origin = resolve(TASKS, "--task", "sst2")(None, 0)
     yield f"sst2 ({origin}), words in a sentence:"
     for name, rows in zip(("train", "dev", "eval"), splits, strict=True):
@@ -72,26 +104,19 @@ def histogram() -> Iterator[str]:
             yield f"    {start * BIN:3}-{start * BIN + BIN - 1:<3} {counts[start]:4} {bar}"
 
 
-def cells(workload: str) -> dict[str, dict[str, Any]]:
-    """What each executor supports of a workload: the values of every option that depends on both."""
-    found = {}
-    for name in EXECUTORS:
-        c = CAPABILITIES[name]
-        if workload not in c.scopes:
-            continue
-        adapter = workload in ADAPTER
-        found[name] = {
-            "scope": c.scopes[workload],
-            "batching": c.batching if adapter else ("sequential",),
-            "kv": c.kv,
-            "lora": c.lora if adapter else ("dense",),
-            "directions": c.directions if workload in UPSTREAM else ("shared",),
-            "max_rank": c.max_rank.get(workload),
-        }
-    return found
+def _try(look: Any, name: str, broken: dict[str, str]) -> Any:
+    """What a name stands for; a package that breaks is noted and costs its own names alone."""
+    try:
+        return look(name)
+    except UsageError as error:
+        broken[name] = str(error)
+        return None
 
 
-def _supports(executor: str) -> dict[str, Any]:
-    c = CAPABILITIES[executor]
-    of = {workload: cells(workload)[executor] for workload in WORKLOADS if workload in c.scopes}
-    return {"workloads": of, "loop": c.loop, "dtype": c.dtypes}
+def _named(names: Names, name: str) -> str:
+    origin = names.origin(name)
+    return f"{name} ({origin})" if origin else name
+
+
+def _outside(names: Names) -> Iterator[tuple[str, str]]:
+    return ((name, origin) for name in names if (origin := names.origin(name)))

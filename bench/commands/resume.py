@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from bench.capabilities import CAPABILITIES
 from bench.commands.terminal import stderr_console
 from bench.config import RunOptions, RunSpec
 from bench.defaults import pick_device
@@ -15,7 +14,8 @@ from bench.harness.conduct import Run, conduct
 from bench.journal.events import SessionLog
 from bench.journal.file import SUFFIX, Journal, JournalWriter, find_journals
 from bench.journal.store import Store
-from bench.registry import EXECUTORS, WORKLOADS, known, resolve
+from bench.registry import EXECUTORS, known, workload_class
+from bench.registry import check as check_spec
 
 
 def resume(run: str, *, timeout_s: float | None = None, results: str = RunOptions.results) -> int:
@@ -41,14 +41,14 @@ def check(journal: Journal) -> None:
     """UsageError when this version or this machine cannot go on with the run."""
     spec = check_version(journal)
     known(EXECUTORS, "--executor", spec.executor)
-    CAPABILITIES[spec.executor].check(spec)
+    check_spec(spec)
     pick_device(spec.device)
 
 
 def check_version(journal: Journal) -> RunSpec:
     """UsageError when the workload is no longer the one that was run: its journal would replay to something else."""
     header, spec = journal.header, journal.header.spec
-    version = resolve(WORKLOADS, "--workload", spec.workload).version
+    version = workload_class(spec.workload).version
     if version != header.result.workload_version:
         raise UsageError(
             f"{journal.path}: {spec.workload} was at version {header.result.workload_version}, it is now at {version}; run again"

@@ -27,20 +27,19 @@ from bench.errors import UsageError
 from bench.harness import gate
 from bench.harness.child import classify, serve
 from bench.harness.inputs import prepare
-from bench.harness.steps import core_step, run_steps
+from bench.harness.steps import run_steps
 from bench.journal.events import Emit
-from bench.registry import EXECUTORS, resolve
+from bench.registry import make_executor, make_workload
 
 SETTLING = 2
 """Steps of a point before its block is timed: the switch, and V into the slots."""
 PROFILED_STEPS = 3
-RECORDERS = ("counters", "time_breakdown", "launches", "memory", "roofline")
-PlannedPoint = tuple[int, dict[str, Any], str]
+PlannedPoint = tuple[int, dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class BlocksJob:
-    """loads: the spec each executor is loaded with, largest first; points: (index into loads, spec of the point, its variant);
+    """loads: the spec each executor is loaded with, largest first; points: (index into loads, spec of the point);
     done: rounds each point already has."""
 
     module: ClassVar[str] = "bench.harness.blocks"
@@ -59,14 +58,13 @@ class Loaded:
     """An executor with where its run stands; the points on it share one trajectory."""
 
     inputs: Inputs
-    executor: Any
+    executor: Executor
     numbers: Iterator[int]
 
     def use(self, point: PlannedPoint) -> RunSpec:
         """Switch to a point."""
         spec = RunSpec.from_json(point[1])
-        if hasattr(self.executor, "switch"):
-            self.executor.switch(batching=spec.batching, kv=spec.kv, lora=spec.lora, loop=spec.loop, variant=point[2])
+        self.executor.switch(spec)
         return spec
 
 
@@ -75,7 +73,6 @@ def run_blocks(job: BlocksJob, emit: Emit) -> None:
 
     The reference is computed first, while the device is empty.
     """
-    from bench.registry import make_workload
     from workloads.tasks.batches import batch_stream, typical
 
     specs = [RunSpec.from_json(fields) for fields in job.loads]
@@ -109,7 +106,7 @@ def run_blocks(job: BlocksJob, emit: Emit) -> None:
 def _load(spec: RunSpec, emit: Emit) -> Loaded:
     inputs = prepare(spec)
     emit({"event": "data", "digest": inputs.task.digest, **{k: v for k, v in inputs.task.summary.items() if k != "warnings"}})
-    executor: Executor = resolve(EXECUTORS, "--executor", spec.executor)()
+    executor = make_executor(spec.executor)
     executor.load(spec, inputs.source, inputs.task)
     return Loaded(inputs, executor, count())
 
@@ -158,9 +155,8 @@ class Points:
     def profile(self, number: int, batch: Batch) -> None:
         import torch
 
-        from bench.recorders import observe
+        from bench.recorders import beside_blocks, observe
         from bench.recorders.context import ProfileContext
-        from bench.registry import make_workload
 
         if number not in self.timed:  # its blocks were timed by an earlier process
             self.timed[number] = self._time(number, [batch] * (SETTLING + PROFILED_STEPS))[0]
@@ -172,17 +168,16 @@ class Points:
         context = ProfileContext(
             one.executor, spec, inputs.source, inputs.task, batch, probes, step_s, device, PROFILED_STEPS, beside
         )
-        findings, _ = observe(context, RECORDERS, lambda _: core_step(one.executor, workload, next(one.numbers), batch), None)
+        findings, _ = observe(context, beside_blocks(), lambda _: one.executor.step(workload, next(one.numbers), batch), None)
         self.emit({"event": "point_findings", "point": number, "findings": findings})
 
     def _time(self, number: int, batches: Sequence[Batch]) -> tuple[list[float], list[list[float]]]:
         """Seconds and losses of a step for each batch, those that settle left out."""
-        from bench.registry import make_workload
 
         one, point = self._at(number)
         workload, clock = make_workload(one.use(point)), one.inputs.clock
         for batch in batches[:SETTLING]:
-            core_step(one.executor, workload, next(one.numbers), batch)
+            one.executor.step(workload, next(one.numbers), batch)
         clock.synchronize()
         rest = batches[SETTLING:]
         done = list(run_steps(one.executor, workload, [next(one.numbers) for _ in rest], iter(rest), clock))

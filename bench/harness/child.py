@@ -25,6 +25,8 @@ def describe(error: BaseException) -> str:
 
 def classify(error: BaseException) -> tuple[Status, str]:
     """Status and message of an exception; running out of memory says what was free."""
+    if isinstance(error, Diverged):
+        return "diverged", str(error)
     torch = sys.modules.get("torch")
     kinds = (MemoryError,) + ((torch.OutOfMemoryError,) if torch else ())
     allocator = isinstance(error, RuntimeError) and any(
@@ -57,8 +59,6 @@ def serve(descriptor: int, work: Callable[[dict[str, Any], Emit], None]) -> int:
     except Exception as error:  # everything is reported: the parent turns it into the session's status
         traceback.print_exc()
         status, text = classify(error)
-        if isinstance(error, Diverged):
-            emit({"event": "details", "diverged": True})
         emit({"event": "error", "status": status, "text": text})
         return 1
     return 0

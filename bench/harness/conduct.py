@@ -22,7 +22,7 @@ from bench.harness.session import Job
 from bench.journal.events import Event, SessionLog
 from bench.journal.file import SUFFIX, JournalWriter, header_entry
 from bench.journal.store import Store, new_id, stem, utc_now
-from bench.registry import WORKLOADS, resolve
+from bench.registry import workload_class
 from bench.result import Result, SessionResult
 
 
@@ -44,8 +44,7 @@ class Run:
 
     def resumable(self, sessions: int) -> bool:
         """Whether going on may get further: sessions are missing or one was cut short, and none scores wrongly or diverged."""
-        hopeless = self.result.status == "incorrect" or any("diverged" in s.details for s in self.result.sessions)
-        return not hopeless and (not self.going or len(self.result.sessions) < sessions)
+        return self.result.status not in ("incorrect", "diverged") and (not self.going or len(self.result.sessions) < sessions)
 
     def add(self, session: SessionResult, data: dict[str, Any]) -> None:
         status = self.result.status if self.result.status != "passed" else session.status
@@ -86,7 +85,7 @@ def start(specs: Sequence[RunSpec], options: RunOptions, store: Store) -> list[R
     pair_id, created, origin = (new_id() if len(specs) > 1 else None), utc_now(), source()
     runs = []
     for spec in specs:
-        version = resolve(WORKLOADS, "--workload", spec.workload).version
+        version = workload_class(spec.workload).version
         identifier = new_id()
         result = Result(identifier, created, "passed", spec.to_json(), version, environment(spec.device), origin, pair_id=pair_id)
         name = stem(created, spec, identifier)

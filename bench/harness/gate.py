@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.api import Executor, Probe
 from bench.data import Batch
@@ -50,11 +50,10 @@ def expected(
 
 def check(executor: Executor, expect: Expected) -> tuple[Check, str | None]:
     """The check, and a warning when it could not have told the two sides of a probe apart."""
-    kept: Any = executor if getattr(executor, "leaves_residue", False) else None
-    saved = kept.snapshot() if kept else None
+    saved = executor.snapshot() if executor.leaves_residue else None
     found = executor.score(expect.batch, expect.probes).tolist()
-    if kept:
-        kept.restore(saved)
+    if saved is not None:
+        executor.restore(saved)
     value = _largest(found, expect.losses)
     detail = f"losses {_short(found)}, reference {_short(expect.losses)}"
     spread = max(expect.losses) - min(expect.losses)

@@ -10,7 +10,7 @@ from bench.api import Inputs, Probe
 from bench.config import RunSpec
 from bench.data import Batch
 from bench.harness.clock import CudaClock, WallClock
-from bench.registry import INPUTS, resolve
+from bench.registry import executor_entry, load
 
 if TYPE_CHECKING:
     import torch
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 def prepare(spec: RunSpec, index: int = 0) -> Inputs:
     """Resolve the model and load the data of a spec; UsageError for what is missing. `index` is the session's."""
-    if spec.executor in INPUTS:
-        found: Inputs = resolve(INPUTS, "--executor", spec.executor)(spec, index)
+    own = executor_entry(spec.executor).inputs
+    if own is not None:
+        found: Inputs = load(own)(spec, index)
         return found
     from workloads.models.memory import release
     from workloads.models.table import resolve_model

@@ -21,10 +21,10 @@ from bench.harness.blocks import BlocksJob
 from bench.harness.process import run_process, stoppable
 from bench.journal.events import Event
 from bench.journal.store import Store, new_id, utc_now
-from bench.registry import WORKLOADS, resolve
+from bench.registry import executor_entry, workload_class
 from bench.result import Check, Result, SessionResult, find_results, load_result
 
-Planned = tuple[int, RunSpec, str]
+Planned = tuple[int, RunSpec]
 
 
 @dataclass
@@ -33,7 +33,6 @@ class Point:
 
     load: int
     spec: RunSpec
-    variant: str
     result: Result
     checks: list[Check] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
@@ -56,13 +55,13 @@ class Point:
                 return "losses checked"
             case "point_failed":
                 facts: dict[str, Any] = {"checks": self.checks, "details": self.details, "error": event["error"]}
-                failed = SessionResult(len(sessions), event["status"], **facts)
+                failed = SessionResult(len(sessions), event["status"], "block", **facts)
                 self.result = replace(self.result, status=event["status"], sessions=[*sessions, failed])
                 return f"{event['status']}, {event['error']}"
             case "block" if event["round"] == len(sessions):
                 self.details |= event["details"]
                 times, facts = event["step_s"], {"checks": self.checks, "details": dict(self.details)}
-                block = SessionResult(event["round"], "passed", step_s=times, losses=event["losses"], **facts)
+                block = SessionResult(event["round"], "passed", "block", step_s=times, losses=event["losses"], **facts)
                 self.result = replace(self.result, sessions=[*sessions, block])
                 return f"block {block.index + 1}/{rounds}, {median(times) * 1e3:.1f} ms/step"
             case "point_findings" if sessions:
@@ -74,24 +73,20 @@ class Point:
 def points_of(loads: list[RunSpec], specs: Sequence[Planned], steps: int, store: Store) -> list[Point]:
     """The points with what an earlier call has already measured of them; those that did not work out are tried again.
 
-    loads: the spec each executor is loaded with; specs: (index into loads, spec of the point, its variant).
+    loads: the spec each executor is loaded with; specs: (index into loads, spec of the point).
     """
     key = [[spec.to_json() for spec in loads], steps, environment(loads[0].device)["device"]]
     pair_id = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
     held = [r for r in map(load_result, find_results([store.local])) if r.pair_id == pair_id and r.status == "passed"]
     points = []
-    for load, spec, variant in specs:
-        found = next((r for r in held if r.spec == spec.to_json() and _variant(r) == variant), None)
-        version = resolve(WORKLOADS, "--workload", spec.workload).version
+    for load, spec in specs:
+        found = next((r for r in held if r.spec == spec.to_json()), None)
+        version = workload_class(spec.workload).version
         fresh = Result(
             new_id(), utc_now(), "passed", spec.to_json(), version, environment(spec.device), source(), pair_id=pair_id
         )
-        points.append(Point(load, spec, variant, found or fresh, details={"unit": "block", "variant": variant}))
+        points.append(Point(load, spec, found or fresh))
     return points
-
-
-def _variant(result: Result) -> str:
-    return str(result.sessions[0].details.get("variant", "")) if result.sessions else ""
 
 
 def finished(points: Sequence[Point], rounds: int, profile: bool) -> bool:
@@ -107,7 +102,7 @@ def measure(points: list[Point], loads: list[RunSpec], job: BlocksJob, store: St
     whole = replace(
         job,
         loads=[spec.to_json() for spec in loads],
-        points=[(p.load, p.spec.to_json(), p.variant) for p in points],
+        points=[(p.load, p.spec.to_json()) for p in points],
         done=[point.blocks for point in points],
     )
 
@@ -138,5 +133,5 @@ def measure(points: list[Point], loads: list[RunSpec], job: BlocksJob, store: St
 
 def name_of(point: Point) -> str:
     spec = point.spec
-    loop = f" {spec.loop}" if spec.executor == "vllm" else ""
-    return f"{spec.executor}{loop} {spec.batching} {spec.kv} {spec.lora}" + (f", {point.variant}" if point.variant else "")
+    loop = f" {spec.loop}" if len(executor_entry(spec.executor).capabilities.loop) > 1 else ""
+    return f"{spec.executor}{loop} {spec.batching} {spec.kv} {spec.lora}" + (f", {spec.variant}" if spec.variant else "")

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, ClassVar
 
-from bench.api import Durable, Inputs, Workload
+from bench.api import Executor, Inputs, Workload
 from bench.config import RunSpec
 from bench.data import Batch
 from bench.environment import gpu_clocks
@@ -24,12 +24,12 @@ from bench.errors import UsageError
 from bench.harness import gate
 from bench.harness.child import describe, serve
 from bench.harness.inputs import prepare
-from bench.harness.steps import Diverged, Step, core_step, run_steps
+from bench.harness.steps import Diverged, Step, run_steps
 from bench.journal.entries import History
 from bench.journal.events import Emit
 from bench.journal.file import read_journal
 from bench.journal.keeper import Keeper
-from bench.registry import EXECUTORS, resolve
+from bench.registry import make_executor, make_workload
 from bench.result import Evaluation
 
 PROFILED_STEPS = 5
@@ -59,8 +59,6 @@ class Job:
 
 def run_session(job: Job, emit: Emit) -> None:
     """All stages in order; raises what went wrong. An executor whose losses are wrong is not timed."""
-    from bench.registry import make_workload
-
     spec, history = RunSpec.from_json(job.spec), job.history()
     emit({"event": "stage", "name": "load"})
     inputs = prepare(spec, job.index)
@@ -75,7 +73,7 @@ def run_session(job: Job, emit: Emit) -> None:
     emit({"event": "stage", "name": "check"})
     expect = gate.expected(inputs.reference, first, workload.plan(0), spec.dtype, spec.device)
     emit({"event": "stage", "name": "load"})
-    executor: Durable = resolve(EXECUTORS, "--executor", spec.executor)()
+    executor = make_executor(spec.executor)
     try:
         started = time.perf_counter()
         executor.load(spec, inputs.source, inputs.task)
@@ -116,7 +114,7 @@ class Training:
     spec: RunSpec
     job: Job
     inputs: Inputs
-    executor: Durable
+    executor: Executor
     workload: Workload
     emit: Emit
     keeper: Keeper
@@ -223,7 +221,7 @@ class Training:
         )
 
         def run_step(index: int) -> object:
-            return core_step(self.executor, self.workload, start + index, batch)
+            return self.executor.step(self.workload, start + index, batch)
 
         try:
             findings, warnings = observe(context, self.job.record, run_step, Path(self.job.trace) if self.job.trace else None)

@@ -1,4 +1,4 @@
-"""The core step and the loop around it: each step timed by itself, its losses read a few steps late so that nothing waits."""
+"""The loop around the core step: each step timed by itself, its losses read a few steps late so that nothing waits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.api import Clock, Executor, StepHost, Workload, phase
+from bench.api import Clock, Executor, Workload
 from bench.data import Batch
 
 if TYPE_CHECKING:
@@ -29,19 +29,6 @@ class Diverged(Exception):
     """A loss or projected gradient is not finite; the message names the step, the probe and what to do."""
 
 
-def core_step(executor: Executor, workload: Workload, step: int, batch: Batch) -> torch.Tensor:
-    """Perturb, score, update: on the device where the executor can host the workload, else call by call. Losses [n_probes]."""
-    if isinstance(executor, StepHost):
-        return executor.run_steps(workload, step, [batch])[0]
-    with phase("host"):
-        probes = workload.plan(step)
-    losses = executor.score(batch, probes)
-    with phase("host"):
-        update = workload.update(step, losses)
-    executor.apply(update)
-    return losses
-
-
 def run_steps(
     executor: Executor, workload: Workload, steps: Iterable[int], batches: Iterator[Batch], clock: Clock
 ) -> Iterator[Step]:
@@ -50,7 +37,7 @@ def run_steps(
     for step in steps:
         batch = next(batches)
         start = clock.mark()
-        losses = clock.fetch(core_step(executor, workload, step, batch))
+        losses = clock.fetch(executor.step(workload, step, batch))
         pending.append((step, start, clock.mark(), losses))
         if len(pending) > clock.lag:
             yield _read(workload, clock, *pending.popleft())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.api import Durable, Workload
+from bench.api import Executor, Workload
 from bench.errors import UsageError
 from bench.journal.entries import ChecksumEntry, History, SnapshotEntry
 from bench.journal.events import Emit
@@ -17,7 +17,7 @@ from bench.result import Evaluation
 class Keeper:
     """Reports what it keeps as events; `history` holds what an earlier process reported, and grows."""
 
-    executor: Durable
+    executor: Executor
     workload: Workload
     history: History
     emit: Emit

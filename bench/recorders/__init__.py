@@ -33,6 +33,11 @@ def available(name: str, device: str) -> str | None:
     return resolve(RECORDERS, "--record", name).available(device)
 
 
+def beside_blocks() -> list[str]:
+    """The recorders of a point among others in one process: all but those that need seconds of steps to themselves."""
+    return [name for name in RECORDERS if resolve(RECORDERS, "--record", name).watches != "steps"]
+
+
 def observe(
     context: ProfileContext, names: Sequence[str], run_step: Callable[[int], object], trace_path: Path | None = None
 ) -> tuple[Findings, list[str]]:

@@ -16,15 +16,14 @@ FEATURES = {
 }
 
 
-def make_result(executor, medians, *, pair_id=None, id=None, unit=None, details=None, created="20260101T000000Z", **changes):
+def make_result(executor, medians, *, pair_id=None, id=None, unit="session", details=None, created="20260101T000000Z", **changes):
     """A run whose sessions have these median step seconds; other keywords change the spec or fields of the result."""
     base = {"workload": "lozo", "executor": executor, "model": "opt-125m", "weights": "random", "task": "sst2"}
     base |= {"dtype": "float32", "device": "cpu", **FEATURES[executor]}
     fields = {name: changes.pop(name) for name in ("status", "environment", "data", "workload_version") if name in changes}
     spec = RunSpec(**(base | {"steps": 3} | changes))
-    facts = (details or {}) | ({"unit": unit} if unit else {})
     sessions = [
-        SessionResult(i, "passed", load_s=1.0, step_s=[0.9 * m, m, 1.2 * m], losses=[[0.7, 0.6]] * 3, details=facts)
+        SessionResult(i, "passed", unit, 1.0, step_s=[0.9 * m, m, 1.2 * m], losses=[[0.7, 0.6]] * 3, details=details or {})
         for i, m in enumerate(medians)
     ]
     result = Result(

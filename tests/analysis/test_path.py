@@ -22,7 +22,7 @@ def factorial(make_result):
     def make(**changes):
         def point(executor, seconds, variant="", **features):
             medians, identifier = [seconds * b for b in BLOCKS], f"{executor}{variant}{features}"
-            settings = dict(unit="block", pair_id="p", id=identifier, details={"variant": variant})
+            settings = dict(unit="block", pair_id="p", id=identifier, variant=variant)
             return make_result(executor, medians, **settings, **features, **changes)
 
         found = [

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from stepping import steps
 
 from bench.harness import gate
 from bench.registry import make_workload
@@ -27,7 +28,7 @@ def follow(executor: Any, truth: Any, examples: tuple, steps: int = 10) -> tuple
         batch = examples[: 8 - number % 3]
         expected = truth.step(number, batch)
         if number % 2:  # both ways of driving an executor, in turn
-            losses = executor.run_steps(method, number, [batch])[0]
+            losses = executor.step(method, number, batch)
         else:
             losses = executor.score(batch, method.plan(number))
             executor.apply(method.update(number, losses))
@@ -68,7 +69,7 @@ def test_without_its_folds_a_cell_leaves_the_float64_loop(
 
     spec, source = tiny_spec(workload, "eager"), tiny_source("opt")
     broken = loaded(spec, source, tiny_task)
-    broken.state = Forgetful(broken.layout, "cpu", torch.float32)
+    broken.moved.state = Forgetful(broken.layout, "cpu", torch.float32)
     loss_error, change_error = follow(broken, plain_loop(source, spec), tiny_task.train)
     assert loss_error > LOSS_TOLERANCE
     assert change_error > CHANGE_TOLERANCE
@@ -83,7 +84,7 @@ def test_three_queries_are_the_mean_of_three_single_ones(
     method, single = make_workload(spec), make_workload(tiny_spec(workload, executor))
     together = loaded(spec, source, tiny_task)
     before = together.parameters()
-    losses = together.run_steps(method, 0, [batch])[0]
+    losses = together.step(method, 0, batch)
     after, changes = together.parameters(), []
     for query in range(3):
         alone = loaded(spec, source, tiny_task)
@@ -117,7 +118,7 @@ def test_every_cell_runs_in_every_precision(
     under_test = loaded(spec, source, tiny_task)
     check, _ = gate.check(under_test, expect)
     assert check.passed, check
-    assert under_test.run_steps(method, 0, [batch] * 3).isfinite().all()
+    assert steps(under_test, method, 0, [batch] * 3).isfinite().all()
     assert all(value.isfinite().all() for value in under_test.parameters().values())
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from stepping import steps
 
 from bench.api import Probe
 from bench.data import Example
@@ -37,13 +38,13 @@ def test_all_combinations_of_features_agree(
     for step in range(6):
         expected, before = truth.step(step, tiny_task.train), executor.parameters()
         for features, variant in product(FEATURES, ("every position", "unpadded", "") if scope == "lora" else ("",)):
-            executor.switch(**features, variant=variant)
+            executor.switch(replace(spec, **features, variant=variant))
             losses = executor.score(tiny_task.train, method.plan(step))
             assert torch.allclose(losses.double(), expected, rtol=0, atol=2e-5), (step, features, variant)
             if step == 1:
                 unchanged = executor.parameters()
                 assert all(torch.equal(before[name], unchanged[name]) for name in before), features
-        executor.switch(**FEATURES[step * 3 % len(FEATURES)])
+        executor.switch(replace(spec, **FEATURES[step * 3 % len(FEATURES)]))
         executor.apply(method.update(step, losses))
     assert truth.change_error(executor.parameters()) <= 1e-3
 
@@ -86,7 +87,7 @@ def test_16_bit_folds_replay_and_keep_the_update_on_average(
     for _ in range(2):
         executor = loaded(spec, source, tiny_task)
         start = executor.parameters()
-        losses = executor.run_steps(method, 0, [tiny_task.train] * 6)
+        losses = steps(executor, method, 0, [tiny_task.train] * 6)
         found.append((losses, executor.parameters(), executor.details()))
     assert torch.equal(found[0][0], found[1][0])
     assert all(torch.equal(found[0][1][name], found[1][1][name]) for name in start)
@@ -119,7 +120,7 @@ def test_options_of_several_tokens_fall_back_to_full_rows(
     probes = make_workload(spec).plan(0)
     expected = plain.score(batch, probes)
     for variant in ("unpadded", "every position", ""):
-        executor.switch(batching="paired", kv="shared", lora="fused", variant=variant)
+        executor.switch(replace(executor.spec, batching="paired", kv="shared", lora="fused", variant=variant))
         assert torch.allclose(executor.score(batch, probes), expected, rtol=0, atol=2e-5), variant
     assert torch.allclose(executor.evaluate(batch), plain.evaluate(batch), rtol=0, atol=2e-5)
     assert executor.details()["kv_used"] == "recompute"
@@ -131,16 +132,16 @@ def test_variants_take_one_choice_back_each(tiny_spec: Make, loaded: Make, tiny_
     spec, batch = tiny_spec("lozo", "eager"), tiny_task.train
     executor, probes, work = loaded(spec, tiny_source("opt"), tiny_task), make_workload(spec).plan(0), {}
     for variant in ("every position", "unpadded", ""):
-        executor.switch(batching="sequential", kv="recompute", lora="dense", variant=variant)
+        executor.switch(replace(executor.spec, batching="sequential", kv="recompute", lora="dense", variant=variant))
         work[variant] = executor.work(batch, probes)
     plain, options = work[""], sum(len(e.options) for e in batch) * len(probes)
     assert work["every position"] == plain | {"head_rows": plain["head_rows"] // options * plain["tokens_scored"]}
     assert work["unpadded"] == plain | {"tokens_scored": plain["tokens_real"]} != plain
     with pytest.raises(UsageError, match="every position, unpadded"):
-        executor.switch(batching="paired", kv="shared", lora="fused", variant="compiled")
+        executor.switch(replace(executor.spec, batching="paired", kv="shared", lora="fused", variant="compiled"))
     full = loaded(tiny_spec("lozo", "eager", scope="full"), tiny_source("opt"), tiny_task)
     with pytest.raises(UsageError, match="--scope lora"):
-        full.switch(batching="paired", kv="shared", lora="fused", variant="unpadded")
+        full.switch(replace(full.spec, batching="paired", kv="shared", lora="fused", variant="unpadded"))
 
 
 def test_probes_may_come_in_any_number(tiny_spec: Make, loaded: Make, tiny_source: Make, tiny_task: Any) -> None:
@@ -167,7 +168,7 @@ def test_evaluation_sees_what_is_pending_and_changes_nothing(
             executor = loaded(spec, tiny_source("opt"), tiny_task)
             before = executor.evaluate(tiny_task.eval)
             for step in range(3):
-                seen[evaluates, step] = executor.run_steps(method, step, [tiny_task.train])
+                seen[evaluates, step] = steps(executor, method, step, [tiny_task.train])
                 if evaluates:
                     after = executor.evaluate(tiny_task.eval)
             seen[evaluates] = executor.parameters()
@@ -179,7 +180,7 @@ def test_evaluation_sees_what_is_pending_and_changes_nothing(
 def test_dense_weights_hold_one_state_at_a_time(tiny_spec: Make, loaded: Make, tiny_source: Make, tiny_task: Any) -> None:
     executor = loaded(tiny_spec("lozo", "eager"), tiny_source("opt"), tiny_task)
     with pytest.raises(UsageError, match="--lora dense --batching paired"):
-        executor.switch(batching="paired", kv="shared", lora="dense")
+        executor.switch(replace(executor.spec, batching="paired", kv="shared", lora="dense"))
 
 
 def test_work_and_memory_are_counted_from_rows_and_tensors(
@@ -193,14 +194,14 @@ def test_work_and_memory_are_counted_from_rows_and_tensors(
     assert shared["tokens_real"] == 2 * sum(len(e.prompt) for e in batch)
     assert shared["head_rows"] == 2 * 8 * 2
     assert shared["weight_bytes_written"] == 0
-    executor.switch(batching="sequential", kv="recompute", lora="dense")
+    executor.switch(replace(executor.spec, batching="sequential", kv="recompute", lora="dense"))
     plain = executor.work(batch, method.plan(0))
     scoped = sum(value.numel() * 4 for value in executor.parameters().values())
     assert (plain["forwards"], plain["rows"], plain["head_rows"]) == (2, 32, 32 * 320)
     assert plain["weight_bytes_written"] == 3 * scoped
     before = executor.memory_parts()
-    executor.switch(batching="paired", kv="shared", lora="fused")
-    executor.run_steps(method, 0, [batch])
+    executor.switch(replace(executor.spec, batching="paired", kv="shared", lora="fused"))
+    steps(executor, method, 0, [batch])
     after = executor.memory_parts()
     assert before["weights"] - after["weights"] == scoped
     assert after["accumulated_state"] == 4 * 2 * sum(value.shape[0] for value in executor.parameters().values())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stepping import steps
 
 from baselines.official import LozoLoop, MezoLoop
 from baselines.official.loss import option_loss
@@ -138,7 +139,7 @@ def test_upstream_directions_are_the_loops_own(tiny_spec: Make, loaded: Make, ti
     source = tiny_source("opt")
     spec = tiny_spec("lozo", "official", directions="upstream", interval=2)
     executor = loaded(spec, source, tiny_task)
-    losses = executor.run_steps(make_workload(spec), 0, [tiny_task.train] * 4)
+    losses = steps(executor, make_workload(spec), 0, [tiny_task.train] * 4)
     model = load_model(source, torch.float32, "cpu")
     loop = lozo(model, interval=2)
     records = [loop.step(option_rows(tiny_task.train, 1)) for _ in range(4)]

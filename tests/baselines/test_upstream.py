@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stepping import steps
 
 from analysis.runs import Run, differences
 from baselines.official import LozoLoop, MezoLoop
@@ -19,7 +20,7 @@ from baselines.official.saving import state_checksum
 from baselines.official.upstream import ORIGINS, UpstreamLoop
 from bench.defaults import complete_all
 from bench.errors import UsageError
-from bench.registry import make_workload
+from bench.registry import make_workload, workload_class
 from bench.result import Result
 from workloads.models.weights import load_model
 from workloads.tasks.collate import option_rows
@@ -96,14 +97,14 @@ def checkout(tmp_path: Path) -> Callable[[str, str], tuple[str, Any]]:
 
     def make(workload: str, text: str) -> tuple[str, Any]:
         path = tmp_path / workload
-        file = path / ORIGINS[workload].file
+        file = path / ORIGINS[str(workload_class(workload).upstream)].file
         file.parent.mkdir(parents=True)
         file.write_text(text)
         identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
         for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "stand-in"]):
             subprocess.run(["git", "-C", str(path), *command], check=True)
         commit = subprocess.run(["git", "-C", str(path), "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
-        return str(path), replace(ORIGINS[workload], commit=commit[:7])
+        return str(path), replace(ORIGINS[str(workload_class(workload).upstream)], commit=commit[:7])
 
     return make
 
@@ -130,7 +131,7 @@ def test_what_does_not_fit_is_refused(checkout: Make, tiny_source: Make, tmp_pat
     path, origin = checkout("mezo", MEZO.replace("def zo_update", "def zo_other"))
     cases = [
         (path, origin, "no method zo_update"),
-        (path, ORIGINS["mezo"], "expected 552cb1b"),
+        (path, ORIGINS["princeton-nlp/MeZO"], "expected 552cb1b"),
         (path, replace(origin, file="large_models/other.py"), "other.py is not in that commit"),
         (str(tmp_path), origin, "not a git checkout"),
         (str(tmp_path / "nowhere"), origin, "no such folder"),
@@ -157,7 +158,7 @@ def test_beside_other_executors_the_checkout_is_officials_alone(
     checkout: Make, tiny_source: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, origin = checkout("lozo", LOZO)
-    monkeypatch.setitem(ORIGINS, "lozo", origin)
+    monkeypatch.setitem(ORIGINS, "optsuite/LOZO", origin)
     given = {"model": tiny_source("opt").path, "weights": "random", "device": "cpu", "upstream": path}
     specs = complete_all(given, ["eager", "official", "vllm"])
     assert [(spec.executor, spec.upstream) for spec in specs] == [("eager", None), ("official", path), ("vllm", None)]
@@ -196,15 +197,15 @@ def test_the_executor_runs_a_checkout_and_redoes_its_steps(
     checkout: Make, tiny_spec: Make, loaded: Make, tiny_source: Make, tiny_task: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, origin = checkout("lozo", LOZO)
-    monkeypatch.setitem(ORIGINS, "lozo", origin)
+    monkeypatch.setitem(ORIGINS, "optsuite/LOZO", origin)
     spec = tiny_spec("lozo", "official", directions="upstream", upstream=path, interval=3)
     method, batch = make_workload(spec), tiny_task.train
     own = loaded(replace(spec, upstream=None), tiny_source("opt"), tiny_task)
-    expected = own.run_steps(method, 0, [batch] * 5)
+    expected = steps(own, method, 0, [batch] * 5)
     executor = loaded(spec, tiny_source("opt"), tiny_task)
-    losses = executor.run_steps(method, 0, [batch] * 2)
+    losses = steps(executor, method, 0, [batch] * 2)
     saved, early = executor.snapshot(), executor.checksum()
-    losses = torch.cat([losses, executor.run_steps(method, 2, [batch] * 3)])
+    losses = torch.cat([losses, steps(executor, method, 2, [batch] * 3)])
     assert torch.equal(losses, expected)
     assert [executor.seed(step) for step in range(5)] == [own.seed(step) for step in range(5)]
     facts, work = executor.details(), executor.work(batch, method.plan(0))

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.capabilities import CAPABILITIES
 from bench.config import RunSpec
 from bench.defaults import complete
 from bench.errors import UsageError
+from bench.registry import check
 
 CPU = ("--device", "cpu")
 
@@ -52,7 +52,10 @@ CPU = ("--device", "cpu")
         (["--data", "/nowhere/sst2.tsv"], ["--data /nowhere/sst2.tsv", "no such file"]),
         (["--upstream", "/nowhere"], ["--upstream /nowhere", "--executor vllm", "--executor official"]),
         (["--executor", "official", "--upstream", "/nowhere"], ["--upstream /nowhere", "no such folder", "check out 5d1ade5"]),
-        (["--executor", "official", "--upstream", ".", "--workload", "factorized"], ["lozo and mezo", "leave --upstream out"]),
+        (
+            ["--executor", "official", "--upstream", ".", "--workload", "factorized"],
+            ["princeton-nlp/MeZO", "leave --upstream out"],
+        ),
         (["--executor", "official", "--upstream", ".", "--queries", "2"], ["one query", "leave --upstream out"]),
         (["--executor", "official", "--upstream", ".", "--directions", "shared"], ["use --directions upstream"]),
         (["--executor", "vllm", "--scope", "full"], ["--scope full", "vllm with lozo supports lora"]),
@@ -74,20 +77,20 @@ def test_adapter_kernels_on_a_gpu_take_16_bits(dtype):
     """Known before any GPU is asked: vLLM's LoRA kernels assert it."""
     spec = RunSpec("lozo", "vllm", "opt-125m", "random", "sst2", dtype, "cuda", "shared", "paired", "shared", "fused", "resident")
     if dtype == "float16":
-        CAPABILITIES["vllm"].check(spec)
+        check(spec)
         return
     with pytest.raises(UsageError, match=r"--dtype float32: --executor vllm on cuda supports float16, bfloat16"):
-        CAPABILITIES["vllm"].check(spec)
+        check(spec)
 
 
 def test_mezo_alone_moves_every_parameter_on_vllm():
     spec = RunSpec(
         "mezo", "vllm", "opt-125m", "random", "sst2", "float32", "cpu", "shared", "sequential", "shared", "dense", "resident"
     )
-    CAPABILITIES["vllm"].check(replace(spec, scope="full"))
+    check(replace(spec, scope="full"))
     for workload in ("lozo", "factorized"):
         with pytest.raises(UsageError, match=f"--scope full: --executor vllm with {workload} supports lora"):
-            CAPABILITIES["vllm"].check(replace(spec, scope="full", workload=workload))
+            check(replace(spec, scope="full", workload=workload))
 
 
 def test_another_commit_is_refused_before_anything_is_imported_for_it(tmp_path):

@@ -15,7 +15,6 @@ from bench.api import Direction, Update
 from bench.config import RunSpec
 from bench.data import ModelSource, TaskData
 from bench.defaults import complete
-from bench.harness.steps import core_step
 from bench.registry import make_workload
 from workloads.tasks.batches import batch_stream
 from workloads.tasks.load import load_task
@@ -53,7 +52,7 @@ def train(spec: RunSpec, control: bool, source: ModelSource, task: TaskData) -> 
     labels, stream = torch.tensor([e.label for e in task.eval]), batch_stream(task.train, spec.batch_size, spec.seed)
     before = accuracy(executor.evaluate(task.eval), labels)
     for step in range(spec.warmup + spec.steps):
-        core_step(executor, workload, step, next(stream))
+        executor.step(workload, step, next(stream))
     return before, accuracy(executor.evaluate(task.eval), labels)
 
 

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from baselines.eager.executor import EagerExecutor
+from baselines.official.executor import OfficialExecutor
 from bench.config import RunSpec
-from bench.harness.steps import core_step
 from bench.recorders import ceilings, observe
 from bench.recorders.context import ProfileContext
-from bench.registry import EXECUTORS, make_workload, resolve
+from bench.registry import make_executor, make_workload
 from workloads.models.weights import layout
 
 OFFICIAL = RunSpec(
@@ -62,13 +63,18 @@ class Loaded:
     def __init__(self, spec, source, task):
         self.spec, self.source, self.task, self.steps = spec, source, task, 0
         self.batch, self.workload = task.train, make_workload(spec)
-        self.executor = resolve(EXECUTORS, "--executor", spec.executor)()
+        self.executor = make_executor(spec.executor)
         self.executor.load(spec, source, task)
-        held = getattr(self.executor, "weights", {})  # vLLM's lie in its worker
-        self.weights = [weight for _, weight in held.parameters] if spec.executor == "official" else list(held.values())
+        match self.executor:
+            case OfficialExecutor(weights=held):
+                self.weights = [weight for _, weight in held.parameters]
+            case EagerExecutor(moved=held):
+                self.weights = list(held.weights.values())
+            case _:  # vLLM's lie in its worker
+                self.weights = []
 
     def step(self, *_):
-        core_step(self.executor, self.workload, self.steps, self.batch)
+        self.executor.step(self.workload, self.steps, self.batch)
         self.steps += 1
 
     def observe(self, *names):
@@ -121,8 +127,8 @@ MEZO = replace(DENSE, workload="mezo", scope="full")
 def test_eager_counts_the_bytes_it_writes(load, spec):
     """The copy that dense states are restored from counts too; factorized folds before every step but the first."""
     loaded = load(spec)
-    if loaded.executor.dense:
-        loaded.weights += loaded.executor.dense.base.values()
+    if loaded.executor.moved.dense:
+        loaded.weights += loaded.executor.moved.dense.base.values()
     loaded.step()
     fold = loaded.work["fold_bytes_written"] if spec.workload == "factorized" else 0
     assert loaded.writes() == loaded.work["weight_bytes_written"] + fold
@@ -179,7 +185,7 @@ def vllm(tiny_source, tiny_task):
 def test_vllm_is_explained(vllm, loop, lora):
     batching = "sequential" if lora == "dense" else "paired"
     vllm.spec = vllm.executor.spec = replace(vllm.spec, loop=loop, lora=lora, batching=batching)
-    vllm.executor.switch(batching=batching, kv="shared", lora=lora, loop=loop)
+    vllm.executor.switch(replace(vllm.executor.spec, batching=batching, kv="shared", lora=lora, loop=loop))
     found, warnings = vllm.observe("time_breakdown", "launches", "memory", "counters")
     times, parts = found["time_breakdown"], found["memory"]["parts"]
     assert warnings == []

@@ -61,7 +61,7 @@ def damaged(**changes):
         (json.dumps(RESULT.to_json())[:-20], "truncated or not JSON"),
         ("[1, 2]", "not a result"),
         ("{}", "no schema_version"),
-        (damaged(schema_version=99), "newer than 1"),
+        (damaged(schema_version=99), "newer than 2"),
         (damaged(schema_version="1"), "no schema_version"),
         (damaged(status="great"), "status"),
         (damaged(extra=1), "extra"),
@@ -89,18 +89,37 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_an_older_version_is_lifted_step_by_step(tmp_path, monkeypatch):
-    def update_to_2(data):
-        return data | {"schema_version": 2, "id": data["name"]} | {"name": None}
-
     def update_to_3(data):
-        return {key: value for key, value in data.items() if key != "name"} | {"schema_version": 3}
+        return data | {"schema_version": 3, "id": data["name"]} | {"name": None}
 
-    monkeypatch.setattr(module, "SCHEMA_VERSION", 3)
-    monkeypatch.setattr(module, "UPDATES", {2: update_to_2, 3: update_to_3})
+    def update_to_4(data):
+        return {key: value for key, value in data.items() if key != "name"} | {"schema_version": 4}
+
+    monkeypatch.setattr(module, "SCHEMA_VERSION", 4)
+    monkeypatch.setattr(module, "UPDATES", {3: update_to_3, 4: update_to_4})
     old = {key: value for key, value in RESULT.to_json().items() if key != "id"} | {"name": "ab12"}
     path = tmp_path / "old.json"
     path.write_text(json.dumps(old))
-    assert load_result(path) == replace(RESULT, schema_version=3)
+    assert load_result(path) == replace(RESULT, schema_version=4)
+
+
+def test_version_1_kept_variant_unit_and_divergence_in_the_details(tmp_path):
+    old = RESULT.to_json() | {"schema_version": 1, "status": "failed"}
+    del old["spec"]["variant"]
+    facts = {"variant": "no graphs", "unit": "block", "diverged": True, "threads": 2}
+    old["sessions"] = [{"index": 0, "status": "failed", "details": facts}]
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(old))
+    found = load_result(path)
+    (session,) = found.sessions
+    assert (found.status, found.spec["variant"]) == ("diverged", "no graphs")
+    assert (session.status, session.unit, session.details) == ("diverged", "block", {"threads": 2})
+
+
+def test_every_published_file_is_read():
+    paths = find_results([Path(__file__).parents[2] / "results" / "published"])
+    assert len(paths) > 30
+    assert all(load_result(path).schema_version == module.SCHEMA_VERSION for path in paths)
 
 
 def test_folders_are_searched_for_results_only(tmp_path):

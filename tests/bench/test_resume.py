@@ -16,7 +16,7 @@ from killing import STEPS, WARMUP, Killable, trajectory
 from bench.config import RunSpec
 from bench.data import ModelSource, TaskData
 from bench.journal.file import SUFFIX
-from bench.registry import EXECUTORS, make_workload, resolve
+from bench.registry import make_executor, make_workload
 
 KILLED = -signal.SIGKILL
 
@@ -114,7 +114,7 @@ def test_a_state_replays_and_restores_bit_for_bit(
     source, method = tiny_source("opt"), make_workload(spec)
 
     def fresh():
-        loaded = resolve(EXECUTORS, "--executor", executor)()
+        loaded = make_executor(executor)
         loaded.load(spec, source, tiny_task)
         loaded.score(tiny_task.train, method.plan(0))
         return loaded
@@ -122,7 +122,7 @@ def test_a_state_replays_and_restores_bit_for_bit(
     first, second, third, losses, states = fresh(), fresh(), fresh(), [], []
     for step in range(8):
         states.append(first.checksum())
-        losses.append(first.run_steps(method, step, [tiny_task.train])[0].tolist())
+        losses.append(first.step(method, step, tiny_task.train).tolist())
         if step == 4:
             third.restore(first.snapshot())
         if step == 5:
@@ -133,6 +133,6 @@ def test_a_state_replays_and_restores_bit_for_bit(
         assert second.seed(step) == first.seed(step)
     assert second.checksum() == first.checksum()
     for step in range(5, 8):
-        assert third.run_steps(method, step, [tiny_task.train])[0].tolist() == losses[step]
+        assert third.step(method, step, tiny_task.train).tolist() == losses[step]
     ours, theirs = first.parameters(), second.parameters()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

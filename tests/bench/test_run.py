@@ -74,7 +74,7 @@ def test_executors_take_turns_and_share_a_pair_id(fake, tmp_path):
     [
         ("raise", "failed", "scripted error"),
         ("crash", "failed", "SIGSEGV"),
-        ("nan", "failed", "step 3: loss of probe 1 is nan"),
+        ("nan", "diverged", "step 3: loss of probe 1 is nan"),
         ("out_of_memory", "out_of_memory", "1 TiB asked"),
         ("hang", "timeout", "step 2"),
     ],

@@ -15,7 +15,7 @@ import torch
 
 from bench.api import Snapshot
 from bench.errors import UsageError
-from bench.executors.fake import FakeExecutor
+from bench.executors.fake.executor import FakeExecutor
 from bench.journal.entries import History, SnapshotEntry, StepEntry
 from bench.journal.file import read_journal
 from bench.journal.keeper import Keeper

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from served import Served
+from stepping import steps
 
 from bench.data import TaskData
 from bench.executors.vllm.executor import VllmExecutor
@@ -55,7 +56,7 @@ def test_three_queries_are_the_mean_of_three_single_ones(
     method = make_workload(spec)
     together = engine.by(spec)
     before = together.parameters()
-    losses = together.run_steps(method, 0, [batch])[0].clone()
+    losses = together.step(method, 0, batch).clone()
     after, changes = together.parameters(), []
     for query in range(QUERIES):
         alone = engine.by(spec)
@@ -94,7 +95,7 @@ def test_a_cell_follows_the_float64_loop(
         batch, before = tiny_task.train[: 8 - number % 3], len(forwards)
         expected = truth.step(number, batch)
         if number % 2:  # both ways of driving the executor, in turn
-            losses = executor.run_steps(method, number, [batch])[0]
+            losses = executor.step(method, number, batch)
         else:
             losses = executor.score(batch, method.plan(number))
             executor.apply(method.update(number, losses))
@@ -154,7 +155,7 @@ def test_16_bits_pass_the_gate_and_their_folds_are_watched(
     executor = engine.by(spec)
     check, _ = gate.check(executor, gate.expected(reference, batch, method.plan(0), dtype, "cpu"))
     assert check.passed, check.detail
-    losses = executor.run_steps(method, 0, [batch] * 5)
+    losses = steps(executor, method, 0, [batch] * 5)
     assert losses.isfinite().all()
     if workload != "mezo":
         facts = executor.details()

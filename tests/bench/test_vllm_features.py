@@ -48,7 +48,7 @@ def truth(source: ModelSource, tiny_task: TaskData) -> torch.Tensor:
 
 def use(executor: VllmExecutor, loop: str, batching: str, kv: str, lora: str) -> None:
     executor.spec = replace(executor.spec, loop=loop)
-    executor.switch(batching=batching, kv=kv, lora=lora)
+    executor.switch(replace(executor.spec, batching=batching, kv=kv, lora=lora))
 
 
 @pytest.mark.parametrize("point", POINTS, ids="-".join)

@@ -14,10 +14,8 @@ from baselines.official.absorption import SAMPLED_UPDATES
 from bench.api import Clock, Workload
 from bench.config import RunSpec
 from bench.data import ModelSource, TaskData
-from bench.defaults import FEATURES
 from bench.harness.clock import CudaClock, WallClock
-from bench.harness.steps import core_step
-from bench.registry import EXECUTORS, make_workload, resolve
+from bench.registry import executor_entry, make_executor, make_workload
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,18 +53,18 @@ class Point:
     def __init__(self, name: str, source: ModelSource, task: TaskData, device: str) -> None:
         fields: dict[str, Any] = dict(workload="lozo", executor=name, model="tiny", weights="random", task="sst2")
         fields |= dict(device=device, dtype="float32" if device == "cpu" else "float16")
-        fields |= dict(directions="shared", batch_size=8, interval=10**6, **FEATURES[name])
+        fields |= dict(directions="shared", batch_size=8, interval=10**6, **executor_entry(name).fastest)
         self.spec = RunSpec(**fields)
         self.clock: Clock = CudaClock() if device == "cuda" else WallClock()
         self.workload: Workload = make_workload(self.spec)
         self.batch, self.number = task.train, 0
-        self.executor: Any = resolve(EXECUTORS, "--executor", name)()
+        self.executor: Any = make_executor(name)
         self.executor.load(self.spec, source, task)
         for _ in range(SAMPLED_UPDATES):  # by then V stands in the slots, a sum is open, and the official loop samples no more
             self.step()
 
     def step(self) -> torch.Tensor:
-        losses = core_step(self.executor, self.workload, self.number, self.batch)
+        losses = self.executor.step(self.workload, self.number, self.batch)
         self.clock.synchronize()
         self.number += 1
         return losses

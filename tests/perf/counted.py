@@ -73,11 +73,11 @@ def parts(executor: Any) -> tuple[nn.Module, list[torch.Tensor], list[torch.Tens
     if executor.name == "official":
         return executor.model, [weight for _, weight in executor.weights.parameters], []
     if executor.name == "eager":
-        return executor._scorer.model, list(executor.weights.values()), []
+        return executor._scorer.model, list(executor.moved.weights.values()), []
     worker = executor._llm.llm_engine.model_executor.driver_worker.worker
     manager = worker.model_runner.lora_manager._adapter_manager
     slots = [t for m in manager.modules.values() for t in (*m.lora_a_stacked, *m.lora_b_stacked)]
-    return worker.model_runner.model, list(worker.zo.weights.values()), slots
+    return worker.model_runner.model, list(worker.zo.moved.weights.values()), slots
 
 
 def measure(executor: Any, step: Callable[[], object]) -> dict[str, int]:

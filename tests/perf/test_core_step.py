@@ -56,7 +56,7 @@ def test_times_of_another_device_are_no_yardstick(request: pytest.FixtureRequest
 def truth(points: dict[str, Any], source: Any) -> torch.Tensor:
     """The losses of vllm's next plan over the weights it started from: nothing may be pending, so its state is set back."""
     point = points["vllm"]
-    worker_state(point).state.pending.clear()
+    worker_state(point).moved.state.pending.clear()
     return reference_losses(source, point.spec, point.batch, point.workload.plan(point.number))
 
 
@@ -89,13 +89,13 @@ class TestTheGuardIsGuarded:
         prepare = Resident.prepare
 
         def rewriting(self: Resident, probes: Any) -> None:
-            for weight in self.weights.values():
+            for weight in self.moved.weights.values():
                 weight.mul_(1.0)
             prepare(self, probes)
 
         monkeypatch.setattr(Resident, "prepare", rewriting)
         problems = count_problems(points["vllm"], baseline["vllm"])
-        written = sum(weight.nbytes for weight in worker_state(points["vllm"]).weights.values())
+        written = sum(weight.nbytes for weight in worker_state(points["vllm"]).moved.weights.values())
         assert f"vllm: weight_bytes_written is {written}, the baseline has 0" in problems
 
     def test_extra_work_in_the_step(self, points: dict[str, Any], baseline: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,14 +66,6 @@ MODELS = {
 }
 
 
-TINY_DEFAULTS: dict[str, dict[str, float | int | bool]] = {
-    "lozo": {"learning_rate": 3e-4, "eps": 1e-3, "interval": 50, "steps": 290, "warmup": 10, "evaluate": True},
-    "mezo": {"learning_rate": 1e-3, "eps": 1e-3, "steps": 290, "warmup": 10, "evaluate": True},
-    "factorized": {"learning_rate": 1e-3, "eps": 1e-3, "rank": 32, "steps": 290, "warmup": 10, "evaluate": True},
-}
-"""opt-tiny's own run: tuned so that 300 steps on float32 show the fine-tuning at work."""
-
-
 def resolve_model(model: str, weights: str, *, trust_remote_code: bool = False, download: bool = True) -> ModelSource:
     """Find a model by table name, local path or hub id. UsageError when it is unknown or out of reach.
 

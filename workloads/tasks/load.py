@@ -7,7 +7,7 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from bench.data import Example, TaskData
-from bench.errors import UsageError
+from bench.registry import TASKS, known
 
 if TYPE_CHECKING:
     from bench.data import ModelSource
@@ -22,8 +22,7 @@ def load_task(name: str, *, source: ModelSource, data: str | None = None, data_s
     from workloads.models.tokenizer import load_tokenizer
     from workloads.tasks import sst2
 
-    if name != "sst2":
-        raise UsageError(f"--task {name}: not known; choose one of sst2")
+    known(TASKS, "--task", name)
     encode, pad_id, tokenizer = load_tokenizer(source)
     *splits, origin = sst2.read(data, data_seed, offline=source.name == "opt-tiny" or tokenizer == "generated")
     warnings = (

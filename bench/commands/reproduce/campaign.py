@@ -53,7 +53,7 @@ class Campaign:
         """The newest finished result of a spec."""
         held = [load_result(path) for path in find_results([self.store.local])]
         same = [r for r in held if r.spec == spec.to_json() and r.status == "passed" and median_s(r) is not None]
-        return max((r for r in same if r.sessions[0].details.get("unit") != "block"), key=lambda r: r.created, default=None)
+        return max((r for r in same if r.sessions[0].unit != "block"), key=lambda r: r.created, default=None)
 
 
 def median_s(result: Result | None) -> float | None:

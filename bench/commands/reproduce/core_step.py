@@ -11,9 +11,10 @@ from rich.table import Table
 
 from analysis import paper
 from bench.commands.reproduce.campaign import Campaign, cell, median_s, over
-from bench.defaults import FEATURES, complete
+from bench.defaults import complete
 from bench.harness.blocks import BlocksJob
 from bench.harness.points import Planned, Point, finished, measure, points_of
+from bench.registry import executor_entry
 
 ROUNDS, STEPS, BATCH = 3, 10, 16
 LARGER = {"opt-13b": (32, 128)}
@@ -44,10 +45,10 @@ def _row(campaign: Campaign, model: str, batch_size: int) -> dict[str, Any]:
 
 def _points(campaign: Campaign, model: str, batch_size: int, steps: int) -> list[Point]:
     given = campaign.given_for(model) | {"workload": "lozo", "batch_size": batch_size}
-    vllm = complete(given | {"executor": "vllm", **FEATURES["vllm"], "kv": "recompute"})
-    official = complete(given | {"executor": "official", **FEATURES["official"]})
+    vllm = complete(given | {"executor": "vllm", **executor_entry("vllm").fastest, "kv": "recompute"})
+    official = complete(given | {"executor": "official"})
     shared = replace(vllm, kv="shared")
-    planned: list[Planned] = [(0, vllm, ""), (0, shared, ""), (0, replace(shared, loop="requests"), ""), (1, official, "")]
+    planned: list[Planned] = [(0, vllm), (0, shared), (0, replace(shared, loop="requests")), (1, official)]
     return points_of([vllm, official], planned, steps, campaign.store)
 
 

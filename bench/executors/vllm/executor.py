@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bench.api import Probe, Snapshot, Update, Workload, phase
-from bench.capabilities import CAPABILITIES
 from bench.config import RunSpec
 from bench.data import Batch, ModelSource
 from bench.errors import UsageError
 from bench.executors.vllm import engine
-from bench.registry import make_workload
+from bench.registry import check, workload_class
 from workloads.models.memory import release
 from workloads.models.weights import layout
-from workloads.steps import run_steps
+from workloads.steps import core_step
 from workloads.tasks.batches import sum_range
 from workloads.tasks.ragged import full_rows, shared_rows
 
@@ -32,7 +31,7 @@ class VllmExecutor:
     """`--loop resident` runs whole steps in the worker; `--loop requests` scores through LLM.generate. The state is the same."""
 
     name = "vllm"
-    capabilities = CAPABILITIES["vllm"]
+    leaves_residue = False
 
     def __init__(self) -> None:
         self._llm: Any = None
@@ -40,10 +39,10 @@ class VllmExecutor:
 
     def load(self, spec: RunSpec, source: ModelSource, task: TaskData) -> None:
         """Start the engine, open two adapter slots per query, give the worker its state."""
-        self.capabilities.check(spec)
+        check(spec)
         self._task = task
         spec = self.spec = self._exact(spec)
-        lowrank = make_workload(spec).plan(0)[0].direction.kind == "lowrank"
+        lowrank = workload_class(spec.workload).kind == "lowrank"
         full, scoped = layout(source, "full"), layout(source, spec.scope)
         self._scoped_bytes = sum(math.prod(shape) for shape in scoped.values()) * getattr(torch, spec.dtype).itemsize
         self._slots = 0 if spec.lora == "dense" else 2 * spec.queries
@@ -88,10 +87,10 @@ class VllmExecutor:
     def apply(self, update: Update) -> None:
         self._rpc("zo_apply", update)
 
-    def run_steps(self, workload: Workload, step: int, batches: Sequence[Batch]) -> torch.Tensor:
+    def step(self, workload: Workload, step: int, batch: Batch) -> torch.Tensor:
         if self.spec.loop == "resident":
-            return self._rpc("zo_run_steps", workload, step, batches)
-        return run_steps(self, workload, step, batches)
+            return self._rpc("zo_step", workload, step, batch)
+        return core_step(self, workload, step, batch)
 
     def replay(self, workload: Workload, step: int, losses: torch.Tensor) -> None:
         self._rpc("zo_replay", workload, step, losses)
@@ -120,15 +119,15 @@ class VllmExecutor:
     def parameters(self) -> dict[str, torch.Tensor]:
         return self._rpc("zo_parameters")
 
-    def switch(self, *, batching: str, kv: str, lora: str, loop: str | None = None, variant: str = "") -> None:
-        """Change features in the loaded engine, between steps; it must have been loaded for at least as many rows."""
-        self.spec = self._exact(replace(self.spec, batching=batching, kv=kv, lora=lora, loop=loop or self.spec.loop))
-        self.capabilities.check(self.spec, variant)
-        if variant and self.spec.loop == "requests":
-            raise UsageError(f"--loop requests: vLLM's own loop has no variant {variant!r}; use --loop resident")
-        if lora != "dense" and not self._slots:
+    def switch(self, spec: RunSpec) -> None:
+        """Between steps, in the loaded engine; it must have been loaded for at least as many rows."""
+        check(spec)
+        if spec.variant and spec.loop == "requests":
+            raise UsageError(f"--loop requests: vLLM's own loop has no variant {spec.variant!r}; use --loop resident")
+        if spec.lora != "dense" and not self._slots:
             raise UsageError("--lora dense: the engine was started without adapter slots; start it with --lora fused to switch")
-        self._rpc("zo_use", batching, self.spec.kv, lora, self.spec.loop, variant)
+        self.spec = self._exact(spec)
+        self._rpc("zo_use", self.spec)
 
     def details(self) -> dict[str, Any]:
         return self._rpc("zo_facts") | {

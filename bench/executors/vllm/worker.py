@@ -37,8 +37,8 @@ class ZoWorker:
     def zo_score_prepared(self, batch: Batch, probes: int) -> torch.Tensor:
         return self.zo.score_prepared(batch, probes)
 
-    def zo_run_steps(self, workload: Workload, step: int, batches: Sequence[Batch]) -> torch.Tensor:
-        return self.zo.run_steps(workload, step, batches)
+    def zo_step(self, workload: Workload, step: int, batch: Batch) -> torch.Tensor:
+        return self.zo.step(workload, step, batch)
 
     def zo_prepare(self, probes: Sequence[Probe]) -> None:
         self.zo.prepare(probes)
@@ -56,22 +56,22 @@ class ZoWorker:
         self.zo.replay(workload, step, losses)
 
     def zo_snapshot(self) -> Snapshot:
-        return self.zo.snapshot()
+        return self.zo.moved.snapshot()
 
     def zo_restore(self, snapshot: Snapshot) -> None:
-        self.zo.restore(snapshot)
+        self.zo.moved.restore(snapshot)
 
     def zo_checksum(self) -> str:
-        return self.zo.checksum()
+        return self.zo.moved.checksum()
 
     def zo_evaluate(self, examples: Batch, chunk: int) -> torch.Tensor:
         return self.zo.evaluate(examples, chunk)
 
     def zo_parameters(self) -> dict[str, torch.Tensor]:
-        return self.zo.parameters()
+        return self.zo.moved.values()
 
-    def zo_use(self, batching: str, kv: str, lora: str, loop: str, variant: str) -> None:
-        self.zo.use(batching, kv, lora, loop, variant)
+    def zo_use(self, spec: RunSpec) -> None:
+        self.zo.use(spec)
 
     def zo_facts(self) -> dict[str, Any]:
         return self.zo.facts()

@@ -28,6 +28,7 @@ from bench.api import Inputs, Probe, Snapshot, Update, Workload
 from bench.config import RunSpec
 from bench.data import Batch, Example
 from bench.errors import UsageError
+from workloads.steps import core_step
 
 EXAMPLES = tuple(Example((1, 2, 3 + i), ((10,), (11,)), i % 2) for i in range(64))
 SLOPE = 10.0
@@ -88,6 +89,7 @@ class FakeExecutor:
     """Scores by script. `calls` keeps the order of what was asked of it."""
 
     name = "fake"
+    leaves_residue = False
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -111,6 +113,12 @@ class FakeExecutor:
 
     def apply(self, update: Update) -> None:
         self.calls.append("apply")
+
+    def step(self, workload: Workload, step: int, batch: Batch) -> Any:
+        return core_step(self, workload, step, batch)
+
+    def switch(self, spec: RunSpec) -> None:
+        self.calls.append("switch")
 
     def evaluate(self, examples: Batch) -> Any:
         """The scripted share of the examples gets its label right, each with a margin of 1."""

@@ -1,0 +1,111 @@
+"""What an executor declares of itself, beside its code and without importing it: `list`, defaults and checks read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.api import FACTORED, Kind, Workload
+from bench.config import RunSpec
+from bench.errors import UsageError, option
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """The values of each spec field an executor honours.
+
+    scopes      by kind of direction; a kind that is missing is not run at all
+    dtypes      by device
+    max_rank    by kind; a kind that is missing has no bound
+    variants    rungs of the attribution it can be switched to (bench.api.VARIANTS)
+    upstream    published repositories whose loops it has, for --directions upstream
+    """
+
+    batching: tuple[str, ...] = ("sequential", "paired")
+    kv: tuple[str, ...] = ("recompute", "shared")
+    lora: tuple[str, ...] = ("dense", "unfused", "fused")
+    loop: tuple[str, ...] = ("requests",)
+    directions: tuple[str, ...] = ("shared",)
+    scopes: Mapping[Kind, tuple[str, ...]]
+    dtypes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"cpu": DTYPES, "cuda": DTYPES})
+    max_rank: Mapping[Kind, int] = field(default_factory=dict)
+    variants: tuple[str, ...] = ()
+    upstream: tuple[str, ...] = ()
+
+    def publishes(self, workload: type[Workload], queries: int) -> bool:
+        """Whether the loop of a workload is upstream's own here: upstream has one query."""
+        return workload.upstream in self.upstream and queries == 1
+
+    def check(self, spec: RunSpec, workload: type[Workload]) -> None:
+        """Raise UsageError for the first field this executor cannot honour, naming what it can."""
+        kind = workload.kind
+        if spec.variant and spec.variant not in self.variants:
+            raise UsageError(f"variant {spec.variant}: --executor {spec.executor} has {', '.join(self.variants) or 'none'}")
+        if spec.variant == "unpadded" and spec.scope != "lora":
+            raise UsageError(f"variant unpadded with --scope {spec.scope}: packed rows share no norm; use --scope lora")
+        if spec.upstream is not None:
+            self._check_upstream(spec, workload)
+        for name in ("batching", "kv", "lora", "loop", "directions"):
+            _one_of(spec, name, getattr(self, name))
+        if kind not in self.scopes:
+            kinds = ", ".join(self.scopes)
+            raise UsageError(f"--executor {spec.executor}: does not run {kind} directions ({spec.workload}); it runs {kinds}")
+        _one_of(spec, "scope", self.scopes[kind], f" with {spec.workload}")
+        _one_of(spec, "dtype", self.dtypes[spec.device], f" on {spec.device}")
+        most = self.max_rank.get(kind, spec.rank)
+        if spec.rank > most:
+            raise UsageError(f"--rank {spec.rank}: --executor {spec.executor} holds at most rank {most} of {spec.workload}")
+        if kind not in FACTORED and spec.lora != "dense":
+            raise UsageError(f"--lora {spec.lora}: the dense noise of {spec.workload} fits in no adapter; use --lora dense")
+        if spec.directions == "upstream" and not self.publishes(workload, spec.queries):
+            raise UsageError(f"--directions upstream: {self._published}; use --directions shared")
+        if spec.lora == "dense" and spec.batching == "paired":
+            raise UsageError("--lora dense --batching paired: dense weights hold one state at a time; use --batching sequential")
+
+    def _check_upstream(self, spec: RunSpec, workload: type[Workload]) -> None:
+        given = f"--upstream {spec.upstream}"
+        if "upstream" not in self.directions:
+            raise UsageError(f"{given}: --executor {spec.executor} runs no code of upstream's; use --executor official")
+        if not self.publishes(workload, spec.queries):
+            raise UsageError(f"{given}: {self._published}; leave --upstream out")
+        if spec.directions != "upstream":
+            raise UsageError(f"{given}: it draws from its own random stream; use --directions upstream")
+
+    @property
+    def _published(self) -> str:
+        return f"upstream has the loops of {' and '.join(self.upstream)} with one query"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorEntry:
+    """One executor of the registry.
+
+    target      "module:Class" of the executor; imported when it is needed
+    fastest     batching, kv, lora and loop of its fastest point: the defaults
+    inputs      "module:function" (spec, session index) -> Inputs, where it needs no model and brings its own
+    check       its own checks of the paths a spec names, before anything is loaded
+    same_state  an executor whose parameters move the same and that loads faster: `export` redoes runs with it
+    """
+
+    target: str
+    capabilities: Capabilities
+    fastest: Mapping[str, str]
+    inputs: str | None = None
+    check: Callable[[RunSpec, type[Workload]], None] | None = None
+    same_state: str | None = None
+
+    def point(self, workload: type[Workload], **chosen: Any) -> dict[str, Any]:
+        """Values of the features for a workload, `chosen` first: dense noise fits in no adapter, dense weights hold one state."""
+        features: dict[str, Any] = {**self.fastest, **({} if workload.kind in FACTORED else {"lora": "dense"}), **chosen}
+        if features["lora"] == "dense" and "batching" not in chosen:
+            features["batching"] = "sequential"
+        return features
+
+
+def _one_of(spec: RunSpec, name: str, valid: tuple[str, ...], where: str = "") -> None:
+    value = getattr(spec, name)
+    if value not in valid:
+        raise UsageError(f"{option(name)} {value}: --executor {spec.executor}{where} supports {', '.join(valid)}")
