@@ -96,7 +96,9 @@ def _wrong_count(fields: list[str], names: list[str], separator: str) -> str:
         return f"{text}; fill in the missing ones"
     if not any(fields[len(names) :]):
         return f"{text}; remove the separator at the end of the row"
-    return f"{text}; " + ("put quotes around a field that holds a comma" if separator == "," else "name every column in the first row")
+    return f"{text}; " + (
+        "put quotes around a field that holds a comma" if separator == "," else "name every column in the first row"
+    )
 
 
 def _suspicious(record: Record, separator: str) -> bool:
