@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Example:
-    """One classification example as token ids: `prompt` (BOS included), one row of ids per answer option, the right one."""
+    """One classification example as token ids: `prompt` (BOS included), one row of ids per answer option, the right one.
+
+    scored   how many of each option's last ids are scored; empty: all of them
+    """
 
     prompt: tuple[int, ...]
     options: tuple[tuple[int, ...], ...]
     label: int
+    scored: tuple[int, ...] = ()
+
+    def rows(self) -> Iterator[tuple[tuple[int, ...], int]]:
+        """For each option the whole row, and how many of its last ids are scored."""
+        counts = self.scored or map(len, self.options)
+        yield from ((self.prompt + option, count) for option, count in zip(self.options, counts, strict=True))
 
 
 Batch = Sequence[Example]

@@ -48,13 +48,13 @@ def _loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Mean over the examples of the cross-entropy over the options, whose score is the mean log-prob of their tokens."""
     total = []
     for example in batch:
-        scores = torch.stack([_mean_logprob(model, example.prompt, option) for option in example.options])
+        scores = torch.stack([_mean_logprob(model, tokens, scored) for tokens, scored in example.rows()])
         total.append(scores.logsumexp(0) - scores[example.label])
     return torch.stack(total).mean()
 
 
-def _mean_logprob(model: nn.Module, prompt: tuple[int, ...], option: tuple[int, ...]) -> torch.Tensor:
-    logits = model(torch.tensor([prompt + option], device=next(model.parameters()).device)).logits[0]
+def _mean_logprob(model: nn.Module, tokens: tuple[int, ...], scored: int) -> torch.Tensor:
+    logits = model(torch.tensor([tokens], device=next(model.parameters()).device)).logits[0]
     wide = logits if logits.dtype == torch.float64 else logits.float()
-    predicted = wide[len(prompt) - 1 : -1].log_softmax(-1)
-    return torch.stack([row[token] for row, token in zip(predicted, option, strict=True)]).mean()
+    predicted = wide[-scored - 1 : -1].log_softmax(-1)
+    return torch.stack([row[token] for row, token in zip(predicted, tokens[-scored:], strict=True)]).mean()

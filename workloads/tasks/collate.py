@@ -14,7 +14,7 @@ def option_rows(batch: Batch, pad_id: int, multiple: int = 8) -> dict[str, Any]:
 
     Rows of one example stand together; `labels` is the index of its right option, repeated on each of its rows.
     """
-    rows = [(e.prompt + option, e.label, len(option), len(e.options)) for e in batch for option in e.options]
+    rows = [(tokens, e.label, scored, len(e.options)) for e in batch for tokens, scored in e.rows()]
     width = -(-max(len(tokens) for tokens, *_ in rows) // multiple) * multiple
     ids = torch.full((len(rows), width), pad_id)
     mask = torch.zeros_like(ids)

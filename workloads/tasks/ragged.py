@@ -59,18 +59,17 @@ def shared_rows(batch: Batch, probes: int) -> Rows:
 
 def full_rows(batch: Batch, probes: int) -> Rows:
     """One row per option, prompt and option together, as upstream and the paper score it."""
-    pairs = [(e, option) for e in batch for option in e.options]
-    rows = [e.prompt + option for e, option in pairs]
-    starts = np.cumsum([0, *(len(r) for r in rows[:-1])])
-    wanted = [s + len(e.prompt) - 1 + j for s, (e, option) in zip(starts, pairs, strict=True) for j in range(len(option))]
-    total = sum(len(r) for r in rows)
+    rows, scored = zip(*(row for e in batch for row in e.rows()), strict=True)
+    ends = np.cumsum([len(row) for row in rows])
+    wanted = [end - 1 + j for end, count in zip(ends, scored, strict=True) for j in range(-count, 0)]
+    total = int(ends[-1])
     return Rows(
         tokens=np.fromiter(chain.from_iterable(rows * probes), np.int32),
         lengths=np.array([len(r) for r in rows] * probes, dtype=np.int32),
         states=np.repeat(np.arange(probes, dtype=np.int32), len(rows)),
         wanted=np.concatenate([np.array(wanted, dtype=np.int32) + p * total for p in range(probes)]).astype(np.int32),
-        targets=np.array([t for _, option in pairs for t in option] * probes, dtype=np.int32),
-        per_row=np.array([len(o) for _, o in pairs] * probes, dtype=np.int32),
+        targets=np.array([t for row, count in zip(rows, scored, strict=True) for t in row[-count:]] * probes, dtype=np.int32),
+        per_row=np.array(scored * probes, dtype=np.int32),
         labels=None,
         examples=len(batch),
         options=len(batch[0].options),

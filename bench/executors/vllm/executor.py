@@ -219,7 +219,7 @@ class VllmExecutor:
             prompts = [e.prompt for e in batch]
             parameters = [SamplingParams(logprob_token_ids=[o[0] for o in e.options], **common) for e in batch]
         else:
-            prompts = [e.prompt + option for e in batch for option in e.options]
+            prompts = [tokens for e in batch for tokens, _ in e.rows()]
             parameters = [SamplingParams(prompt_logprobs=0, **common)] * len(prompts)
         outputs = self._llm.generate(
             [{"prompt_token_ids": list(p)} for p in prompts] * len(adapters),
@@ -232,14 +232,13 @@ class VllmExecutor:
             scored = [(o.outputs[0].logprobs[0], e) for o, e in zip(outputs, examples, strict=True)]
             read = [[logprobs[option[0]].logprob for option in e.options] for logprobs, e in scored]
         else:
-            pairs = [(e, option) for e in batch for option in e.options] * len(adapters)
-            read = [[_row_mean(o.prompt_logprobs, e.prompt, option)] for o, (e, option) in zip(outputs, pairs, strict=True)]
+            rows = [row for e in batch for row in e.rows()] * len(adapters)
+            read = [[_row_mean(o.prompt_logprobs, *row)] for o, row in zip(outputs, rows, strict=True)]
         return torch.tensor(read, dtype=torch.float32).view(len(adapters), len(batch), -1)
 
     def _rpc(self, name: str, *args: Any) -> Any:
         return self._llm.collective_rpc(name, args=args)[0]
 
 
-def _row_mean(logprobs: Any, prompt: tuple[int, ...], option: tuple[int, ...]) -> float:
-    found = [logprobs[len(prompt) + j][token].logprob for j, token in enumerate(option)]
-    return sum(found) / len(found)
+def _row_mean(logprobs: Any, tokens: tuple[int, ...], scored: int) -> float:
+    return sum(logprobs[i][tokens[i]].logprob for i in range(len(tokens) - scored, len(tokens))) / scored
