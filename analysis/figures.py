@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import paper
-from analysis.path import Path
+from analysis.path import AttributionPath
 from analysis.runs import size_of
 
 matplotlib.use("agg")
@@ -41,7 +41,7 @@ def sessions(table: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def waterfall(path: Path) -> Figure:
+def waterfall(path: AttributionPath) -> Figure:
     """What each part contributes, as factors on a logarithmic axis, from the first point to the last."""
     figure, axes = _axes(height=1.2 + 0.42 * len(path.parts))
     at = 1.0
@@ -183,7 +183,7 @@ def _axes(height: float) -> tuple[Figure, matplotlib.axes.Axes]:
     return figure, axes
 
 
-def all_figures(table: pd.DataFrame, paths: Sequence[Path]) -> dict[str, tuple[str, Figure]]:
+def all_figures(table: pd.DataFrame, paths: Sequence[AttributionPath]) -> dict[str, tuple[str, Figure]]:
     """File name -> (caption, figure) of everything there is material for."""
     made: dict[str, tuple[str, Figure | None]] = {}
     for path in paths:

@@ -56,7 +56,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Path:
+class AttributionPath:
     """The parts' ratios multiply to `total`. `pairs`: interactions of features, above 1 where two help one another."""
 
     executor: str
@@ -74,7 +74,7 @@ class Path:
         return f"{spec['workload']}, {spec['model']}, {device}, features of {self.executor}: {how}"
 
 
-def paths(runs: Iterable[Run]) -> list[Path]:
+def paths(runs: Iterable[Run]) -> list[AttributionPath]:
     """Of every interleaved run among these, for each executor with a full factorial: the like-for-like path and the full one."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -91,7 +91,7 @@ def paths(runs: Iterable[Run]) -> list[Path]:
     return found
 
 
-def print_path(path: Path, console: Console) -> None:
+def print_path(path: AttributionPath, console: Console) -> None:
     """One table: every part with its ratio and interval, and what the profiled passes say of it."""
     headings = ("part", "ratio", "95 % CI", "saves, ms", "profiled, ms", "mostly in, ms")
     table = Table(*headings, title=path.title, caption=_caption(path), min_width=110)
@@ -104,7 +104,7 @@ def print_path(path: Path, console: Console) -> None:
     console.print(table)
 
 
-def _path(group: list[Run], executor: str, kv: str) -> Path:
+def _path(group: list[Run], executor: str, kv: str) -> AttributionPath:
     factors = ["batching", "lora"] + (["kv"] if kv == "shared" else [])
     square = {chosen: _point(group, executor, **{f: (ON if f in chosen else OFF)[f] for f in ON}) for chosen in subsets(factors)}
     corners = [run for run in square.values() if run]
@@ -133,7 +133,7 @@ def _path(group: list[Run], executor: str, kv: str) -> Path:
     extra = [spread(weights) for weights in interactions(factors)] + [between(before[0][1], after[-1][1])]
     ratios = contrasts([run.sample for run in runs], np.vstack([*rows, *extra]))
     parts = _parts(names, ratios, np.vstack(rows), runs)
-    return Path(
+    return AttributionPath(
         executor, kv, before[0][1], after[-1][1], parts, dict(zip(pairs, ratios[len(rows) : -1], strict=True)), ratios[-1]
     )
 
@@ -231,7 +231,7 @@ def _interval(ratio: Ratio) -> str:
     return "" if ratio.low is None else f"{ratio.low:.2f} to {ratio.high:.2f}"
 
 
-def _caption(path: Path) -> str:
+def _caption(path: AttributionPath) -> str:
     n = f"n = {path.total.n} blocks a point; the ratios multiply to the last line"
     helps = [f"{name}: {r.value:.2f} {_interval(r)}" for name, r in path.pairs.items()]
     return "\n".join([n, *(f"interaction of {text}" for text in helps)])

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 from bench.data import Batch, ModelSource, TaskData
 
@@ -216,13 +216,42 @@ class Recorder(Protocol):
     def collect(self) -> dict[str, Any]: ...
 
 
+Bucket = Literal[
+    "gemm",
+    "attention",
+    "lora_shrink_expand",
+    "weight_rewrite",
+    "direction_generation",
+    "state_write",
+    "norm_activation",
+    "kv_write",
+    "head_logits",
+    "sampling",
+    "memcpy",
+    "communication",
+    "other",
+]
+BUCKETS: tuple[Bucket, ...] = get_args(Bucket)
+"""What the work of a step is for: every operator and kernel belongs to one."""
+MARK = "zo.op."
 Phase = Literal["perturb", "score", "update", "fold", "host"]
 
 
 def phase(name: Phase) -> AbstractContextManager[Any]:
     """Mark a phase of the step for profilers; costs about a microsecond when none is watching."""
+    return _range(f"zo.{name}")
+
+
+def mark(bucket: Bucket) -> AbstractContextManager[Any]:
+    """Say which bucket the work inside belongs to, whatever its operators are called. ValueError for an unknown one."""
+    if bucket not in BUCKETS:
+        raise ValueError(f"{bucket!r} is no bucket; choose one of {', '.join(BUCKETS)}")
+    return _range(f"{MARK}{bucket}")
+
+
+def _range(name: str) -> AbstractContextManager[Any]:
     if "torch" not in sys.modules:
         return nullcontext()
     from torch.profiler import record_function
 
-    return record_function(f"zo.{name}")
+    return record_function(name)

@@ -19,13 +19,13 @@ bench.harness
 bench.defaults
 bench.commands
 bench.cli_options
-bench.cli
+bench.cli bench.notebook
 bench.__main__
 """
 """From the ground up. A module may import from its own line and from those above it here; a package stands for all it holds."""
 READS_RESULTS = {"bench.result", "bench.entry", "bench.errors", "bench.data", "bench.config", "bench.api", "bench.registry"}
 """All that the analysis may know of the rest."""
-VERBS = {"bench.commands", "bench.cli"}
+VERBS = {"bench.commands", "bench.cli", "bench.notebook"}
 """Who may call the analysis."""
 
 

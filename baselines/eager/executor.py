@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.profiler import record_function
 
 from baselines.eager.modules import wrap
 from baselines.eager.scoring import Scorer
 from baselines.eager.states import AdapterStates
-from bench.api import FACTORED, Probe, Snapshot, Update, Workload, phase
+from bench.api import FACTORED, Probe, Snapshot, Update, Workload, mark, phase
 from bench.config import RunSpec
 from bench.data import Batch, ModelSource, TaskData
 from bench.registry import check
@@ -172,7 +171,7 @@ class EagerExecutor:
                 return
             drawn = {probe.direction: self.moved.draw(probe.direction) for probe in probes}
             held = self.moved.state.factor(probes[0].direction.epoch)
-            with record_function("zo.op.state_write"):
+            with mark("state_write"):
                 fused = self.spec.lora == "fused"
                 self._adapters = self._current.states = AdapterStates(probes, drawn, held, self.moved.weights, fused)
 

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
-from torch.profiler import record_function
 
 from baselines.eager.states import AdapterStates
+from bench.api import mark
 
 
 @dataclass
@@ -43,7 +43,7 @@ class ProbeLinear(nn.Module):
             y = per_probe.view_as(y)
         if self._weight is None:
             return y
-        with record_function("zo.op.lora_shrink_expand"):
+        with mark("lora_shrink_expand"):
             return states.add(self._weight, x, y)
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.profiler import record_function
 
 from baselines.eager import unpadded
 from baselines.eager.states import AdapterStates
-from bench.api import phase
+from bench.api import mark, phase
 from bench.data import Batch, Example
 from workloads.tasks.collate import option_rows
 from workloads.tasks.ragged import full_rows, shared_rows
@@ -56,7 +55,7 @@ class Scorer:
             position_ids=positions.repeat(probes, 1),
             use_cache=False,
         ).last_hidden_state
-        with record_function("zo.op.head_logits"):
+        with mark("head_logits"):
             if shared:
                 return self._label_logits(hidden[:, -1].view(probes, len(batch), -1), batch, states)
             lengths = torch.tensor(rows["option_len"]).to(device, non_blocking=True)
@@ -87,7 +86,7 @@ class Scorer:
         hidden = self.model.base_model(
             input_ids=ids[None], position_ids=at[None], use_cache=False, spread=spread
         ).last_hidden_state[0]
-        with record_function("zo.op.head_logits"):
+        with mark("head_logits"):
             chosen = hidden[wanted]
             if shared:
                 return self._label_logits(chosen.view(probes, len(batch), -1), batch, states)

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.profiler import record_function
 
 from baselines.official.loop import LozoLoop, MezoLoop, Noise, Rewriting
 from baselines.official.loss import option_scores
 from baselines.official.saving import restore, save, state_checksum
 from baselines.official.upstream import ORIGINS, UpstreamLoop
-from bench.api import Direction, Probe, Snapshot, Update, Workload, phase
+from bench.api import Direction, Probe, Snapshot, Update, Workload, mark, phase
 from bench.config import RunSpec
 from bench.data import Batch, ModelSource
 from bench.registry import check, workload_class
@@ -195,5 +194,5 @@ class OfficialExecutor:
 def _mark_head(model: Any) -> None:
     """Profilers tell the LM head, the largest product of a step with full logits, from the other layers by this range."""
     head, ranges = model.get_output_embeddings(), []
-    head.register_forward_pre_hook(lambda *_: ranges.append(record_function("zo.op.head_logits").__enter__()))
+    head.register_forward_pre_hook(lambda *_: ranges.append(mark("head_logits").__enter__()))
     head.register_forward_hook(lambda *_: ranges.pop().__exit__(None, None, None))

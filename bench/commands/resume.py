@@ -10,7 +10,7 @@ from bench.commands.terminal import stderr_console
 from bench.config import RunOptions, RunSpec
 from bench.defaults import pick_device
 from bench.errors import UsageError
-from bench.harness.conduct import Run, conduct
+from bench.harness.conduct import RunInProgress, conduct
 from bench.journal.events import SessionLog
 from bench.journal.file import SUFFIX, Journal, JournalWriter, find_journals
 from bench.journal.store import Store
@@ -24,7 +24,7 @@ def resume(run: str, *, timeout_s: float | None = None, results: str = RunOption
     folder = paths[0].parent
     if folder.name != "local":
         raise UsageError(f"--resume {run}: its journal lies in {folder}; move it into the local/ of a results folder to go on")
-    store, runs = Store(folder.parent), list[Run]()
+    store, runs = Store(folder.parent), list[RunInProgress]()
     with ExitStack() as opened:
         for path in paths:
             writer = JournalWriter(path, new=False)
@@ -56,9 +56,9 @@ def check_version(journal: Journal) -> RunSpec:
     return spec
 
 
-def reopen(journal: Journal, writer: JournalWriter, store: Store) -> Run:
+def reopen(journal: Journal, writer: JournalWriter, store: Store) -> RunInProgress:
     """The run as its journal has it: finished sessions in the result, the one that was cut short ready to go on."""
-    run = Run(journal.header.result, journal.header.spec, journal.path.name.removesuffix(SUFFIX), writer)
+    run = RunInProgress(journal.header.result, journal.header.spec, journal.path.name.removesuffix(SUFFIX), writer)
     for index, history in sorted(journal.sessions.items()):
         log = SessionLog(index)
         for event in history.events:

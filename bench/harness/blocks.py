@@ -54,7 +54,7 @@ class BlocksJob:
 
 
 @dataclass
-class Loaded:
+class LoadedExecutor:
     """An executor with where its run stands; the points on it share one trajectory."""
 
     inputs: Inputs
@@ -83,7 +83,7 @@ def run_blocks(job: BlocksJob, emit: Emit) -> None:
     expect = gate.expected(inputs.reference, batch, probes, first.dtype, first.device)
     stream = batch_stream(inputs.task.train, first.batch_size, first.seed)
     batches = [list(islice(stream, SETTLING + job.steps)) for _ in range(job.rounds)]
-    loaded: list[Loaded] = []
+    loaded: list[LoadedExecutor] = []
     try:
         for spec in specs:
             emit({"event": "stage", "name": "load"})
@@ -103,12 +103,12 @@ def run_blocks(job: BlocksJob, emit: Emit) -> None:
             one.executor.close()
 
 
-def _load(spec: RunSpec, emit: Emit) -> Loaded:
+def _load(spec: RunSpec, emit: Emit) -> LoadedExecutor:
     inputs = prepare(spec)
     emit({"event": "data", "digest": inputs.task.digest, **{k: v for k, v in inputs.task.summary.items() if k != "warnings"}})
     executor = make_executor(spec.executor)
     executor.load(spec, inputs.source, inputs.task)
-    return Loaded(inputs, executor, count())
+    return LoadedExecutor(inputs, executor, count())
 
 
 @dataclass
@@ -116,7 +116,7 @@ class Points:
     """What is done with each point. live: those still to be gone on with; timed: seconds of every step of a point here."""
 
     job: BlocksJob
-    loaded: list[Loaded]
+    loaded: list[LoadedExecutor]
     emit: Emit
     live: list[int]
     timed: dict[int, list[float]] = field(default_factory=dict)
@@ -183,7 +183,7 @@ class Points:
         done = list(run_steps(one.executor, workload, [next(one.numbers) for _ in rest], iter(rest), clock))
         return [step.step_s for step in done], [step.losses for step in done]
 
-    def _at(self, number: int) -> tuple[Loaded, PlannedPoint]:
+    def _at(self, number: int) -> tuple[LoadedExecutor, PlannedPoint]:
         point = self.job.points[number]
         return self.loaded[point[0]], point
 

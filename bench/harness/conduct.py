@@ -27,7 +27,7 @@ from bench.result import Result, SessionResult
 
 
 @dataclass
-class Run:
+class RunInProgress:
     """A result that grows, and the files beside it. logs: sessions that an earlier process began or finished."""
 
     result: Result
@@ -53,7 +53,7 @@ class Run:
         )
 
 
-def conduct(runs: Sequence[Run], options: RunOptions, store: Store, console: Console, *, quiet: bool = False) -> int:
+def conduct(runs: Sequence[RunInProgress], options: RunOptions, store: Store, console: Console, *, quiet: bool = False) -> int:
     """All sessions that are still to be done, then the summary (its JSON line not when `quiet`). Returns the exit code."""
     try:
         with stoppable() as stop:
@@ -80,7 +80,7 @@ def conduct(runs: Sequence[Run], options: RunOptions, store: Store, console: Con
     return 0 if all(run.going and len(run.result.sessions) >= options.sessions for run in runs) else 1
 
 
-def start(specs: Sequence[RunSpec], options: RunOptions, store: Store) -> list[Run]:
+def start(specs: Sequence[RunSpec], options: RunOptions, store: Store) -> list[RunInProgress]:
     """Empty results and journals; several executors share a pair id."""
     pair_id, created, origin = (new_id() if len(specs) > 1 else None), utc_now(), source()
     runs = []
@@ -91,19 +91,19 @@ def start(specs: Sequence[RunSpec], options: RunOptions, store: Store) -> list[R
         name = stem(created, spec, identifier)
         journal = JournalWriter(store.local / (name + SUFFIX))
         journal.write(header_entry(result, options))
-        runs.append(Run(result, spec, name, journal))
+        runs.append(RunInProgress(result, spec, name, journal))
     return runs
 
 
-def schedule(runs: Sequence[Run], sessions: int) -> Iterator[tuple[Run, int]]:
+def schedule(runs: Sequence[RunInProgress], sessions: int) -> Iterator[tuple[RunInProgress, int]]:
     """Interleaved, every other round backwards: a slow drift of the machine then weighs on all alike."""
     for index in range(sessions):
         for run in runs if index % 2 == 0 else reversed(runs):
             yield run, index
 
 
-def one_session(run: Run, index: int, options: RunOptions, store: Store, stop: Stop, console: Console) -> None:
-    """Run a session, add it to its result, write the file. UsageError when the session found the input bad."""
+def one_session(run: RunInProgress, index: int, options: RunOptions, store: Store, stop: Stop, console: Console) -> None:
+    """RunInProgress a session, add it to its result, write the file. UsageError when the session found the input bad."""
     spec = run.spec
     title = f"{spec.workload} {spec.executor} {spec.model} {index + 1}/{options.sessions}"
     trace = None
@@ -150,7 +150,7 @@ def describe(session: SessionResult) -> str:
     return ", ".join(words + ([session.error] if session.error else []))
 
 
-def summary(runs: Sequence[Run]) -> dict[str, Any]:
+def summary(runs: Sequence[RunInProgress]) -> dict[str, Any]:
     """The last line of stdout: the run, or the last of several with all of them under `runs`."""
     rows = [row(run) for run in runs]
     if len(rows) == 1:
@@ -159,7 +159,7 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
     return rows[-1] | {"status": status, "pair_id": runs[0].result.pair_id, "runs": rows}
 
 
-def row(run: Run) -> dict[str, Any]:
+def row(run: RunInProgress) -> dict[str, Any]:
     """The main figures of a run; medians over sessions of medians over steps, losses as means over the probes of a step."""
     result, spec = run.result, run.spec
     timed = [median(s.step_s) for s in result.sessions if s.status == "passed" and s.step_s]
@@ -182,7 +182,7 @@ def row(run: Run) -> dict[str, Any]:
     }
 
 
-def print_table(console: Console, runs: Sequence[Run]) -> None:
+def print_table(console: Console, runs: Sequence[RunInProgress]) -> None:
     table = Table("executor", "status", "sessions", "ms/step", "loss", "held-out accuracy")
     for run in runs:
         r = row(run)

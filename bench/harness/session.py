@@ -24,6 +24,7 @@ from bench.errors import UsageError
 from bench.harness import gate
 from bench.harness.child import describe, serve
 from bench.harness.inputs import prepare
+from bench.harness.schedule import Duty, schedule
 from bench.harness.steps import Diverged, Step, run_steps
 from bench.journal.entries import History
 from bench.journal.events import Emit
@@ -33,7 +34,6 @@ from bench.registry import make_executor, make_workload
 from bench.result import Evaluation
 
 PROFILED_STEPS = 5
-CHECKSUM_EVERY = 200
 SAMPLED_BATCHES = 500
 """How many batches are looked at for a typical one to profile."""
 
@@ -128,8 +128,9 @@ class Training:
         feed = islice(chain([first], stream), done, None)
         timed = [step.step_s for step in history.steps if not step.warmup]
         clocks, wall_s = [], 0.0
-        self.arrive(done)
-        for start, stop in pairwise(sorted({done, *(at for at in self.stops() if at > done)})):
+        plan = dict(schedule(spec))
+        self.attend(done, plan.get(done, ("checksum",)))
+        for start, stop in pairwise([done, *(step for step in plan if step > done)]):
             self.stage("timed" if start >= spec.warmup else "warmup")
             clock.synchronize()
             began = time.perf_counter()
@@ -142,41 +143,30 @@ class Training:
                     clocks.append(gpu_clocks())
             clock.synchronize()
             wall_s += (time.perf_counter() - began) * (start >= spec.warmup)
-            self.arrive(stop)
+            self.attend(stop, plan[stop])
         facts = {} if done else {"timed_wall_s": wall_s}
         self.emit({"event": "details", **facts} | ({"clocks": clocks} if clocks else {}))
         if self.job.profile and self.inputs.profiled:
             self.profile(typical(islice(batches(spec, self.inputs), min(total, SAMPLED_BATCHES))), total, median(timed))
 
-    def stops(self) -> set[int]:
-        """Where something is done between two steps."""
-        spec = self.spec
-        total = spec.warmup + spec.steps
-        every = {step for n in (spec.checkpoint_every, CHECKSUM_EVERY) if n for step in range(n, total, n)}
-        return {spec.warmup, total, *every, *self.pauses()}
-
-    def pauses(self) -> list[int]:
-        """Steps between timed ones at which the dev split is evaluated."""
-        every, total = self.spec.eval_every, self.spec.warmup + self.spec.steps
-        return [step for step in range(every, total, every) if step > self.spec.warmup] if every else []
-
-    def arrive(self, step: int) -> None:
-        """What is due in the state before this step and was not done before the run was interrupted."""
-        spec, keeper = self.spec, self.keeper
-        total = spec.warmup + spec.steps
-        keeper.checksum(step)
-        if spec.checkpoint_every and step and step % spec.checkpoint_every == 0 and step < total:
-            keeper.snapshot(step, "checkpoint")
-        if not spec.evaluate:
-            return
-        if step in self.pauses() or (step == total and spec.eval_every):
-            self.evaluate(step, "dev")
-            if keeper.best == step:
-                keeper.snapshot(step, "best")
-        if step in (0, total):
-            self.evaluate(step, "eval")
-        if step == total and keeper.best not in (None, total) and keeper.restore_best():
-            self.evaluate(keeper.best, "best")
+    def attend(self, step: int, duties: Iterable[Duty]) -> None:
+        """Do what is due in the state before this step and was not done before the run was interrupted."""
+        keeper = self.keeper
+        for duty in duties:
+            match duty:
+                case "checksum":
+                    keeper.checksum(step)
+                case "checkpoint":
+                    keeper.snapshot(step, "checkpoint")
+                case "dev":
+                    self.evaluate(step, "dev")
+                    if keeper.best == step:
+                        keeper.snapshot(step, "best")
+                case "eval":
+                    self.evaluate(step, "eval")
+                case "best":
+                    if keeper.best not in (None, step) and keeper.restore_best():
+                        self.evaluate(keeper.best, "best")
 
     def report(self, step: Step) -> None:
         direction = self.workload.plan(step.step)[0].direction

@@ -74,7 +74,7 @@ class Stage(TypedDict):
     name: str
 
 
-class Loaded(TypedDict):
+class LoadTime(TypedDict):
     load_s: float
 
 
@@ -99,7 +99,7 @@ KINDS: dict[str, Any] = {
     "check": Check,
     "evaluation": Evaluation,
     "stage": Stage,
-    "loaded": Loaded,
+    "loaded": LoadTime,
     "resumed": Resumed,
     "warning": Warned,
     "error": Failed,

@@ -7,7 +7,7 @@ Kinds (`event`) and their other fields:
     checksum, snapshot                       the fields of bench.journal.entries.ChecksumEntry and SnapshotEntry
     resumed     step: another process goes on from here
     loaded      load_s
-    data, environment, details               facts, plain JSON
+    data, details                            facts, plain JSON
     findings    name -> what a recorder found
     warning     text
     error       status, text; usage is true when the input was bad

@@ -1,7 +1,7 @@
 """Which bucket a piece of work belongs to: one table of rules, read from top to bottom, the first match wins.
 
-Before the table come, in this order: a `zo.op.<bucket>` range the executor set around the work, and the phase. So a plain
-addition rewrites weights only inside perturb, update or fold; the same addition while scoring is a residual connection.
+Before the table come, in this order: a range that the executor set with `bench.api.mark` around the work, and the phase. So a
+plain addition rewrites weights only inside perturb, update or fold; the same addition while scoring is a residual connection.
 """
 
 from __future__ import annotations
@@ -10,29 +10,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
+from bench.api import BUCKETS, Bucket
 from bench.recorders.timeline import Activity
 
 if TYPE_CHECKING:
     from bench.recorders.context import ProfileContext
-
-Bucket = Literal[
-    "gemm",
-    "attention",
-    "lora_shrink_expand",
-    "weight_rewrite",
-    "direction_generation",
-    "state_write",
-    "norm_activation",
-    "kv_write",
-    "head_logits",
-    "sampling",
-    "memcpy",
-    "communication",
-    "other",
-]
-BUCKETS: tuple[Bucket, ...] = get_args(Bucket)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ import re
 from collections import Counter
 from typing import Any, ClassVar
 
+from bench.api import BUCKETS
 from bench.recorders.base import TraceRecorder
-from bench.recorders.buckets import BUCKETS, classify, counted
+from bench.recorders.buckets import classify, counted
 
 PLAIN_LAUNCH = re.compile(r"^(cuda|cu)Launch(Cooperative)?Kernel")
 GRAPH_LAUNCH = re.compile(r"^(cuda|cu)GraphLaunch")

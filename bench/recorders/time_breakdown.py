@@ -20,8 +20,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any, ClassVar
 
+from bench.api import BUCKETS, Bucket
 from bench.recorders.base import TraceRecorder
-from bench.recorders.buckets import BUCKETS, Bucket, classify
+from bench.recorders.buckets import classify
 from bench.recorders.timeline import Activity, exclusive
 
 LARGEST = 5

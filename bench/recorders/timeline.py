@@ -15,7 +15,9 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-STEP, WARMUP, MARK = "zo.step", "zo.warmup", "zo.op."
+from bench.api import MARK
+
+STEP, WARMUP = "zo.step", "zo.warmup"
 HOST_LAUNCHES = ("cuda_runtime", "cuda_driver")
 DEVICE_KINDS: dict[str, Literal["kernel", "memcpy", "memset"]] = {
     "kernel": "kernel",
@@ -60,7 +62,7 @@ class Activity:
 
     @property
     def mark(self) -> str | None:
-        """The bucket named by the innermost `zo.op.<bucket>` range around it."""
+        """The bucket named by the innermost `bench.api.mark` around it."""
         return next((r[len(MARK) :] for r in reversed(self.ranges) if r.startswith(MARK)), None)
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from bench.config import RunSpec
 from bench.errors import UsageError
-from bench.harness.blocks import BlocksJob, Points, WrongLosses
+from bench.executors.fake.executor import FakeExecutor
+from bench.harness.blocks import SETTLING, BlocksJob, Points, WrongLosses, run_blocks
+
+POINTS = [("shared", "paired"), ("recompute", "paired"), ("shared", "sequential")]
 
 
 def points() -> tuple[Points, list[dict[str, Any]]]:
@@ -48,3 +53,34 @@ def test_bad_input_ends_all() -> None:
     with pytest.raises(UsageError):
         each.each(work)
     assert said == []
+
+
+def test_rounds_go_forwards_and_backwards_and_all_points_of_a_round_get_the_same_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = RunSpec(
+        **dict(workload="lozo", executor="fake", model="none", weights="random", task="sst2", dtype="float32", device="cpu"),
+        **dict(directions="shared", batching="paired", kv="shared", lora="fused", loop="requests", batch_size=4),
+    )
+    points = [(0, replace(spec, kv=kv, batching=batching).to_json()) for kv, batching in POINTS]
+    given: list[tuple[str, Any]] = []
+    score = FakeExecutor.score
+
+    def noting(self: FakeExecutor, batch: Any, probes: Any) -> Any:
+        given.append((self.point, batch))
+        return score(self, batch, probes)
+
+    def switch(self: FakeExecutor, to: RunSpec) -> None:
+        self.point = f"{to.kv} {to.batching}"
+
+    monkeypatch.setattr(FakeExecutor, "score", noting)
+    monkeypatch.setattr(FakeExecutor, "switch", switch)
+    events: list[dict[str, Any]] = []
+    run_blocks(BlocksJob([spec.to_json()], points, rounds=3, steps=2, profile=False), events.append)
+    blocks = [(event["round"], event["point"]) for event in events if event["event"] == "block"]
+    assert blocks == [(0, 0), (0, 1), (0, 2), (1, 2), (1, 1), (1, 0), (2, 0), (2, 1), (2, 2)]
+    steps = given[len(points) :]  # each point was checked first
+    each = SETTLING + 2
+    seen = [[batch for _, batch in steps[at : at + each]] for at in range(0, len(steps), each)]
+    assert seen[0] == seen[1] == seen[2] and seen[3] == seen[4] == seen[5] and seen[6] == seen[7] == seen[8]
+    assert seen[0] != seen[3]

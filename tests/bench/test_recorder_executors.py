@@ -123,6 +123,17 @@ DENSE = replace(EAGER, lora="dense", batching="sequential")
 MEZO = replace(DENSE, workload="mezo", scope="full")
 
 
+@pytest.mark.parametrize("spec", [EAGER, replace(EAGER, scope="full"), replace(EAGER, workload="factorized")])
+def test_eager_counts_the_bytes_of_its_adapters(load, spec):
+    """Once updates are pending: the U side of every matrix, and a moved copy for each probe of what has no factors."""
+    loaded = load(spec)
+    for _ in range(2):
+        loaded.step()
+    adapters = loaded.executor._adapters
+    moved = sum(value.nbytes for value in adapters._values.values())
+    assert adapters.u.nbytes + moved == loaded.work["adapter_bytes_written"]
+
+
 @pytest.mark.parametrize("spec", [DENSE, MEZO, replace(EAGER, scope="full"), replace(EAGER, workload="factorized")])
 def test_eager_counts_the_bytes_it_writes(load, spec):
     """The copy that dense states are restored from counts too; factorized folds before every step but the first."""

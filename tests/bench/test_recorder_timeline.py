@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from bench import api
 from bench.recorders import disagreement
 from bench.recorders.buckets import Phases, classify
 from bench.recorders.launches import Launches
@@ -346,3 +347,8 @@ def test_what_the_allocator_held_besides_known_tensors_and_other_executors():
     assert unexplained(1000, known, beside=600) == 250
     with pytest.raises(RuntimeError, match="50 bytes more"):
         unexplained(1000, known, beside=900)
+
+
+def test_a_mark_that_is_no_bucket_is_an_error():
+    with pytest.raises(ValueError, match="'gem' is no bucket; choose one of gemm, attention"):
+        api.mark("gem")

@@ -10,9 +10,8 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
-from torch.profiler import record_function
 
-from bench.api import Direction, Probe, Snapshot, Update, Workload, phase
+from bench.api import Direction, Probe, Snapshot, Update, Workload, mark, phase
 from workloads.directions import Drawn, Layout, draw
 from workloads.parameters.accumulated import AccumulatedState, Epoch
 from workloads.parameters.dense import DenseStates
@@ -39,7 +38,7 @@ class Parameters:
     def draw(self, direction: Direction) -> Drawn:
         """The numbers of a direction; the probes of a query and its update share one draw."""
         if direction not in self._drawn:
-            with record_function("zo.op.direction_generation"):
+            with mark("direction_generation"):
                 self._drawn[direction] = draw(direction, self.layout, self.device, self.dtype)
         return self._drawn[direction]
 

@@ -23,7 +23,7 @@ class Rows:
     wanted      [positions] index into `tokens` of the position whose next token is scored
     targets     [positions] the token scored there; empty when all options are read from one position
     per_row     [rows] how many scored positions each row has
-    labels      [examples, options] token ids when every option is one token read from the prompt's last position, else None
+    option_ids  [examples, options] token ids when every option is one token read from the prompt's last position, else None
     """
 
     tokens: Ints
@@ -32,7 +32,7 @@ class Rows:
     wanted: Ints
     targets: Ints
     per_row: Ints
-    labels: Ints | None
+    option_ids: Ints | None
     examples: int
     options: int
 
@@ -51,7 +51,7 @@ def shared_rows(batch: Batch, probes: int) -> Rows:
         wanted=np.cumsum(lengths, dtype=np.int32) - 1,
         targets=np.zeros(0, dtype=np.int32),
         per_row=np.ones(len(lengths), dtype=np.int32),
-        labels=np.array([[option[0] for option in e.options] for e in batch], dtype=np.int32),
+        option_ids=np.array([[option[0] for option in e.options] for e in batch], dtype=np.int32),
         examples=len(batch),
         options=len(batch[0].options),
     )
@@ -70,7 +70,7 @@ def full_rows(batch: Batch, probes: int) -> Rows:
         wanted=np.concatenate([np.array(wanted, dtype=np.int32) + p * total for p in range(probes)]).astype(np.int32),
         targets=np.array([t for row, count in zip(rows, scored, strict=True) for t in row[-count:]] * probes, dtype=np.int32),
         per_row=np.array(scored * probes, dtype=np.int32),
-        labels=None,
+        option_ids=None,
         examples=len(batch),
         options=len(batch[0].options),
     )

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.profiler import record_function
+
+from bench.api import mark
 
 library = torch.library.Library("_C", "FRAGMENT")
 
@@ -58,7 +59,7 @@ def reshape_and_cache(
     key: torch.Tensor, value: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor, slots: torch.Tensor, *_: Any
 ) -> None:
     """key, value [tokens, kv_heads, head]; caches [blocks, kv_heads, block, head]; slots [tokens], block * size + offset."""
-    with record_function("zo.op.kv_write"):
+    with mark("kv_write"):
         block, offset = slots // k_cache.size(2), slots % k_cache.size(2)
         k_cache[block, :, offset] = key[: slots.numel()]
         v_cache[block, :, offset] = value[: slots.numel()]
@@ -90,7 +91,7 @@ def attention(
     """q, out [tokens, heads, head]: row i holds tokens start[i]:start[i+1], the last of its seq_lens[i] positions."""
     if alibi is not None or window > 0 or softcap or sinks is not None or dynamic is not None:
         raise ValueError("attention on the CPU: ALiBi, sliding windows, soft caps and sinks are not supported")
-    with record_function("zo.op.attention"):
+    with mark("attention"):
         block = k_cache.size(2)
         counts, lengths = start[1:] - start[:-1], seq_lens[: len(start) - 1]
         blocks = (lengths + block - 1) // block

@@ -32,7 +32,7 @@ class Forward:
         self.compiled = self.graphs = True
         self._manager: Any = runner.lora_manager._adapter_manager if runner.lora_config else None
         self._fused = self._manager.punica_wrapper_mapping if self._manager else {}
-        self._recorded = ForwardGraphs()
+        self._graphs = ForwardGraphs()
         self._share_kv_pool()
 
     def _share_kv_pool(self) -> None:
@@ -65,7 +65,7 @@ class Forward:
     def hidden(self, rows: Rows, slots: list[int]) -> torch.Tensor:
         """Final hidden states [tokens, hidden] of every row. slots: the adapter slot of each probe of the rows, -1 for none."""
         runner, n, total = self.runner, len(rows.lengths), len(rows.tokens)
-        kept = self._recorded.find(_kind(n, slots), total) if self.graphs else None
+        kept = self._graphs.find(_kind(n, slots), total) if self.graphs else None
         if kept is not None:
             self._fill(rows, n, total, kept.padded, kept.mappings)
             self._map_tokens(rows, slots)
@@ -94,15 +94,15 @@ class Forward:
         return self._run(padded, metadata, by_layer, mode, descriptor)[:total]
 
     @torch.inference_mode()
-    def record(self, n: int, slots: list[int], tokens: tuple[int, int]) -> None:
-        """Record graphs for batches of n rows that have between tokens[0] and tokens[1] tokens, where there are graphs."""
+    def capture(self, n: int, slots: list[int], tokens: tuple[int, int]) -> None:
+        """Capture graphs for batches of n rows that have between tokens[0] and tokens[1] tokens, where there are graphs."""
         config = self.runner.compilation_config
         if self.device.type != "cuda" or not self.compiled or not config.cudagraph_capture_sizes:
             return
         sizes, most = sorted(config.cudagraph_capture_sizes), n * self.runner.max_model_len
         last = next((size for size in sizes if size >= tokens[1]), sizes[-1])
         wanted = [size for size in sizes if max(n, tokens[0]) <= size <= min(last, most)]
-        self._recorded.record(_kind(n, slots), wanted, lambda padded: self._stage(n, slots, padded))
+        self._graphs.capture(_kind(n, slots), wanted, lambda padded: self._stage(n, slots, padded))
 
     def _stage(self, n: int, slots: list[int], padded: int) -> tuple[Callable[[], torch.Tensor], Sequence[torch.Tensor]]:
         """A batch that fills a padded size, in the buffers, and the pass over any batch of n rows that they hold by then.

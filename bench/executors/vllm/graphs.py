@@ -2,7 +2,7 @@
 
 vLLM's piecewise graphs stop at every attention layer, where the host builds a call: for a short batch the device waits for it.
 A score is one prefill of a known number of rows, so its launches are the same every time and only the buffers' contents differ.
-Graphs are recorded before anything is timed, for the padded token counts that a task's batches reach.
+Graphs are captured before anything is timed, for the padded token counts that a task's batches reach.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Kind = tuple[int, int, bool]
 
 
 @dataclass(frozen=True)
-class Recorded:
+class Captured:
     """padded: tokens of the pass; out: its hidden states [padded, hidden], overwritten by every replay of any graph."""
 
     padded: int
@@ -32,19 +32,19 @@ class ForwardGraphs:
     """Graphs by kind and padded token count; all share one memory pool, since only one runs at a time."""
 
     def __init__(self) -> None:
-        self._held: dict[Kind, list[Recorded]] = {}
+        self._held: dict[Kind, list[Captured]] = {}
         self._pool: Any = None
 
-    def find(self, kind: Kind, tokens: int) -> Recorded | None:
+    def find(self, kind: Kind, tokens: int) -> Captured | None:
         """The smallest graph of this kind that holds so many tokens."""
         held = self._held.get(kind, ())
         at = bisect_left([one.padded for one in held], tokens)
         return held[at] if at < len(held) else None
 
-    def record(
+    def capture(
         self, kind: Kind, sizes: Sequence[int], stage: Callable[[int], tuple[Callable[[], torch.Tensor], Sequence[torch.Tensor]]]
     ) -> None:
-        """Record the sizes of a kind, largest first, unless they are held.
+        """Capture the sizes of a kind, largest first, unless they are held.
 
         stage(padded) fills the buffers with a batch of that size and gives the pass and the slot mappings it reads
         """
@@ -53,11 +53,11 @@ class ForwardGraphs:
         found = []
         for padded in sorted(sizes, reverse=True):
             run, mappings = stage(padded)
-            run()  # what is compiled or set up at a first call must not fall into the recording
+            run()  # what is compiled or set up at a first call must not fall into the capture
             torch.cuda.synchronize()
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=self._pool):
                 out = run()
             self._pool = self._pool or graph.pool()
-            found.append(Recorded(padded, graph, out, tuple(mappings)))
+            found.append(Captured(padded, graph, out, tuple(mappings)))
         self._held[kind] = found[::-1]

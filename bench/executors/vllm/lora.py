@@ -10,9 +10,10 @@ from itertools import groupby
 from typing import Any
 
 import torch
-from torch.profiler import record_function
 from vllm.lora.layers import LoRAMapping
 from vllm.lora.punica_wrapper.punica_base import PunicaWrapperBase
+
+from bench.api import mark
 
 Segment = tuple[int, int, int]
 
@@ -63,7 +64,7 @@ class GroupedLora(SegmentedLora):
         **_: Any,
     ) -> torch.Tensor:
         """y [tokens, sum(output_slices)] += scale * x [tokens, in] A^T B^T, each segment with its slot's A and B."""
-        with record_function("zo.op.lora_shrink_expand"):
+        with mark("lora_shrink_expand"):
             for slot, start, end in self.segments:
                 a = torch.cat([a[slot, 0] for a in lora_a_stacked])
                 shrunk = (x[start:end] @ a.t()).split([a.size(2) for a in lora_a_stacked], dim=1)
@@ -88,7 +89,7 @@ class UnfusedLora(SegmentedLora):
         **_: Any,
     ) -> torch.Tensor:
         """The same sum as GroupedLora's."""
-        with record_function("zo.op.lora_shrink_expand"):
+        with mark("lora_shrink_expand"):
             offset = 0
             for a, b, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
                 for slot, start, end in self.segments:

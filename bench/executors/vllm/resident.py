@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.profiler import record_function
 
-from bench.api import Probe, Update, Workload, phase
+from bench.api import Probe, Update, Workload, mark, phase
 from bench.config import RunSpec
 from bench.data import Batch
 from bench.executors.vllm.forward import Forward
@@ -62,7 +61,7 @@ class Resident:
         if self.forward.graphs and self.loop == "resident":
             slots = [-1] if self.lora == "dense" else self.slot_of if self.batching == "paired" else self.slot_of[:1]
             rows, fewest, most = (len(slots) * number for number in self._reach[self.kv])
-            self.forward.record(rows, slots, (fewest, most))
+            self.forward.capture(rows, slots, (fewest, most))
 
     @torch.inference_mode()
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
@@ -88,7 +87,7 @@ class Resident:
         with phase("perturb"):
             for slot, probe in zip(self.slot_of, probes, strict=False):
                 drawn, held = self.moved.draw(probe.direction), self.moved.state.factor(probe.direction.epoch)
-                with record_function("zo.op.state_write"):
+                with mark("state_write"):
                     self.slots.write(slot, drawn, probe.shift, held)
 
     @torch.inference_mode()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.profiler import record_function
 
+from bench.api import mark
 from bench.executors.vllm.forward import Forward
 from workloads.tasks.loss import classification_loss
 from workloads.tasks.ragged import Rows
@@ -25,11 +25,11 @@ def option_logprobs(forward: Forward, rows: Rows, slots: list[int], model: Any) 
     cancels in the loss.
     """
     hidden = forward.hidden(rows, slots)
-    with record_function("zo.op.head_logits"):
+    with mark("head_logits"):
         chosen = hidden[forward.to_device(rows.wanted).long()]
         shape = (rows.probes, rows.examples, rows.options)
-        if rows.labels is not None:
-            head = model.lm_head.weight[forward.to_device(rows.labels).long()]  # [examples, options, hidden]
+        if rows.option_ids is not None:
+            head = model.lm_head.weight[forward.to_device(rows.option_ids).long()]  # [examples, options, hidden]
             chosen = chosen.view(rows.probes, rows.examples, -1)
             return torch.einsum("peh,eoh->peo", chosen.float(), head.float())
         logits = model.compute_logits(chosen).float()
