@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bench.config import RunSpec
 from bench.data import Example, ModelSource, TaskData
 from bench.registry import make_executor
+
+for profile, examples in (("ci", 160), ("soak", 1600)):  # `--hypothesis-profile soak`: as `make soak` does
+    settings.register_profile(profile, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ci")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tiny models gain nothing from more
 

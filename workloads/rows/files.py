@@ -7,11 +7,13 @@ import gzip
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from bench.errors import UsageError
+from workloads.rows.table import listed
 
 KINDS = (".parquet", ".arrow", ".jsonl", ".json", ".csv", ".tsv")
 SPLITS = {
@@ -74,10 +76,11 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Files:
-    """The files of each split (train, validation, test), shards in order; left_out: files of rows that belong to none."""
+    """The files of the splits train and, if there is one, validation, shards in order; left_out: other files of rows."""
 
     splits: dict[str, tuple[DataFile, ...]]
     left_out: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def find_files(path: Path) -> Files:
@@ -89,7 +92,7 @@ def find_files(path: Path) -> Files:
         if path.is_dir():
             return _folder(path)
         if path.is_file():
-            return Files({"train": (_checked(path),)})
+            return _alone(path)
         exists = path.exists()
     except OSError as error:
         raise UsageError(f"--data {path}: cannot be read: {error.strerror or error}") from None
@@ -98,11 +101,13 @@ def find_files(path: Path) -> Files:
     raise UsageError(f"--data {path}: no such file or folder; give a file ({READABLE}) or a folder with a train file")
 
 
-def _checked(path: Path) -> DataFile:
-    found = DataFile.of(path)
-    if found.kind not in KINDS:
+def _alone(path: Path) -> Files:
+    file = DataFile.of(path)
+    if file.kind not in KINDS:
         raise UsageError(f"--data {path}: unknown kind of file {path.suffix!r}; use {READABLE}")
-    return found
+    total = _series(file)[2] or 1
+    advice = f"{path.name} is one of {total} shards and read alone; give the folder to read all of them"
+    return Files({"train": (file,)}, warnings=(advice,) if total > 1 else ())
 
 
 def _folder(path: Path) -> Files:
@@ -115,26 +120,37 @@ def _folder(path: Path) -> Files:
         folders = sorted(f.name for f in path.iterdir() if f.is_dir() and not f.name.startswith("."))
         beside = f"; it holds the folders {', '.join(folders)}: give one of them" if folders else ""
         raise UsageError(f"--data {path}: that folder has no train file ({READABLE}){beside}")
-    unnamed = tuple(sorted(file.path.name for file in groups.pop("", [])))
-    return Files({split: _shards(path, split, files) for split, files in groups.items()}, unnamed)
+    rest = sorted(file.path.name for file in groups.pop("test", []) + groups.pop("", []))
+    return Files({split: _shards(path, split, files) for split, files in groups.items()}, tuple(rest))
 
 
-def _candidates(path: Path) -> Iterable[tuple[str, DataFile]]:
-    """(split or "", file) of the folder, of its data/, and of folders that are named by a split alone."""
-    for entry in sorted(path.iterdir()):
-        if entry.name.startswith((".", "~")):
-            continue
-        if entry.is_dir():
-            split = SPLITS.get(entry.name.lower())
-            if split:
-                yield from ((split, file) for _, file in _candidates(entry))
-            elif entry.name.lower() == "data":
-                yield from _candidates(entry)
-        elif entry.is_file() and entry.name not in DESCRIPTIONS:
-            file = DataFile.of(entry)
-            named = NAMES_A_SPLIT.search(file.stem.lower())
-            if file.kind in KINDS:
-                yield SPLITS[named[1]] if named else "", file
+def _candidates(path: Path) -> Iterator[tuple[str, DataFile]]:
+    """(split or "", file) of the folder, of its data/, and of folders in both that are named by a split."""
+    for entry in _entries(path):
+        if not entry.is_dir():
+            yield from _named(entry)
+        elif entry.name.lower() == "data":
+            for inner in _entries(entry):
+                yield from _of_split(inner) if inner.is_dir() else _named(inner)
+        else:
+            yield from _of_split(entry)
+
+
+def _of_split(folder: Path) -> Iterator[tuple[str, DataFile]]:
+    split = SPLITS.get(folder.name.lower())
+    if split:
+        yield from ((split, file) for entry in _entries(folder) for _, file in _named(entry))
+
+
+def _named(entry: Path) -> Iterator[tuple[str, DataFile]]:
+    file = DataFile.of(entry)
+    if file.kind in KINDS and entry.is_file() and entry.name not in DESCRIPTIONS:
+        named = NAMES_A_SPLIT.search(file.stem.lower())
+        yield SPLITS[named[1]] if named else "", file
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "~")))
 
 
 def _shards(folder: Path, split: str, files: list[DataFile]) -> tuple[DataFile, ...]:
@@ -142,20 +158,21 @@ def _shards(folder: Path, split: str, files: list[DataFile]) -> tuple[DataFile, 
     series = {_series(file) for file in files}
     numbers = [int(match["number"]) for file in files if (match := SHARD.fullmatch(file.stem))]
     total = next(iter(series))[2]
-    if len(files) == 1 and not total:
+    if len(files) == 1 and total is None:
         return tuple(files)
-    names = ", ".join(sorted(str(file.path.relative_to(folder)) for file in files))
-    if len(series) > 1 or len({*numbers}) < len(files):
+    names = listed(sorted(str(file.path.relative_to(folder)) for file in files))
+    if len(series) > 1 or len({*numbers}) < len(files) or (total is None and min(numbers) > 1):
         raise UsageError(f"--data {folder}: several files could be its {split} split: {names}; keep one, or one set of shards")
-    expected = range(int(total)) if total else range(min(numbers), max(numbers) + 1)
-    if missing := sorted({*expected} ^ {*numbers}):
-        wrong = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        raise UsageError(f"--data {folder}: of the shards of its {split} split, number {wrong} is missing; found {names}")
+    first = 0 if 0 in numbers or (total is not None and total not in numbers) else 1
+    expected = range(first, first + total if total is not None else max(numbers) + 1)
+    if len(expected) != len(numbers) or max(numbers) not in expected:
+        missing = listed(islice((number for number in expected if number not in numbers), 5))
+        raise UsageError(f"--data {folder}: of {len(expected)} shards of its {split} split, {missing} missing; found {names}")
     return tuple(file for _, file in sorted(zip(numbers, files, strict=True), key=lambda pair: pair[0]))
 
 
-def _series(file: DataFile) -> tuple[Path, str, str, str, str]:
-    """What the shards of one split have in common."""
+def _series(file: DataFile) -> tuple[Path, str, int | None, str, str]:
+    """What the shards of one split have in common. The third: how many there are, where the names say it."""
     match = SHARD.fullmatch(file.stem)
-    base, total = (match["base"], match["total"] or "") if match else (file.stem, "")
-    return file.path.parent, base, total, file.kind, file.compression or ""
+    base, total = (match["base"], match["total"]) if match else (file.stem, None)
+    return file.path.parent, base, int(total) if total else None, file.kind, file.compression or ""

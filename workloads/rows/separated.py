@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.errors import UsageError
-from workloads.rows.table import Row, Table
+from workloads.rows.table import Row, Table, listed, shortened
 
 NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
-QUOTED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
-"""A field in the manner of csv: quotes around it, and doubled ones inside."""
+QUOTED = re.compile(r'"(?:[^"]|"")*(?:""|\r)(?:[^"]|"")*"')
+"""A field in the manner of csv: quotes around it, and inside doubled ones or a line break."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,21 @@ def read_separated(text: str, separator: str, where: str) -> Table:
         raise UsageError(f"--data {where}: the file is empty")
     names = [name.strip() for name in header.fields]
     _check_header(names, separator, where)
-    rows, suspects = [], []
+    rows: list[Row] = []
+    doubts: dict[str, list[Row]] = {}
     for number, record in enumerate(records, start=1):
         row = Row(dict(zip(names, record.fields, strict=False)), where, number, record.line)
         if len(record.fields) != len(names):
             raise row.error(_wrong_count(record.fields, names, separator))
-        if _suspicious(record, separator):
-            suspects.append(row)
+        if doubt := _doubt(record, separator):
+            doubts.setdefault(doubt, []).append(row)
         rows.append(row)
-    return Table(tuple(rows), (_warning(suspects, separator, where),) if suspects else ())
+    return Table(tuple(rows), tuple(_warning(doubt, found, where) for doubt, found in doubts.items()))
 
 
 def _tabbed(text: str) -> Iterator[Record]:
-    for number, line in enumerate(text.split("\n"), start=1):
+    lines = text.split("\n") if "\n" in text else text.split("\r")
+    for number, line in enumerate(lines, start=1):
         if line := line.removesuffix("\r"):
             yield Record(line.split("\t"), number)
 
@@ -82,16 +84,16 @@ def _reason(error: str, text: str, line: int) -> str:
 def _check_header(names: list[str], separator: str, where: str) -> None:
     for other, name in NAMES.items():
         if len(names) == 1 and other in names[0]:
-            advice = "name it .tsv" if other == "\t" else "name it .csv" if other == "," else f"write {NAMES[separator]}"
+            advice = "name it .tsv" if other == "\t" else "name it .csv" if other == "," else f"save it with {NAMES[separator]}"
             raise UsageError(
-                f"--data {where}: its header {names[0]!r} looks separated by {name}, not {NAMES[separator]}; {advice}"
+                f"--data {where}: its header {shortened(names[0])} looks separated by {name}, not {NAMES[separator]}; {advice}"
             )
     if twice := sorted({name for name in names if name and names.count(name) > 1}):
-        raise UsageError(f"--data {where}: two columns are named {twice[0]!r}; rename or remove one")
+        raise UsageError(f"--data {where}: two columns are named {shortened(twice[0])}; rename or remove one")
 
 
 def _wrong_count(fields: list[str], names: list[str], separator: str) -> str:
-    text = f"{len(fields)} fields, but the header names {len(names)} ({', '.join(names)})"
+    text = f"{len(fields)} fields, but the header names {len(names)} ({listed(names)})"
     if len(fields) < len(names):
         return f"{text}; fill in the missing ones"
     if not any(fields[len(names) :]):
@@ -101,17 +103,20 @@ def _wrong_count(fields: list[str], names: list[str], separator: str) -> str:
     )
 
 
-def _suspicious(record: Record, separator: str) -> bool:
-    if separator == "\t":
-        return any(QUOTED.fullmatch(field) for field in record.fields)
-    return record.lines > 1 and any(separator in field and ("\n" in field or "\r" in field) for field in record.fields)
+LOST = "line breaks and commas inside quotes: if a quote was left open there, the rows after it are lost in it"
+ESCAPED = 'a backslash before a quote, which stays a backslash: csv doubles a quote inside quotes, ""'
+KEPT = "quotes as csv writes them, which stay in the text of a tsv: rename the file .csv if it was written so"
 
 
-def _warning(rows: list[Row], separator: str, where: str) -> str:
-    more = f", and so do {len(rows) - 1} more" if len(rows) > 1 else ""
+def _doubt(record: Record, separator: str) -> str | None:
+    """What could have been meant otherwise."""
     if separator == "\t":
-        return (
-            f"{where}: {rows[0].place} holds quotes as csv writes them{more}; in tsv they are kept as text; rename it .csv if not"
-        )
-    held = f"{where}: {rows[0].place} holds line breaks and commas inside quotes{more}"
-    return f"{held}; if a quote was left open there, the rows after it are lost in it"
+        return KEPT if any(QUOTED.fullmatch(field) for field in record.fields) else None
+    if record.lines > 1 and any(separator in field and ("\n" in field or "\r" in field) for field in record.fields):
+        return LOST
+    return ESCAPED if any('\\"' in field or field.endswith("\\") for field in record.fields) else None
+
+
+def _warning(doubt: str, rows: list[Row], where: str) -> str:
+    more = f" (as do {len(rows) - 1} more)" if len(rows) > 1 else ""
+    return f"{where}: {rows[0].place}{more} holds {doubt}"

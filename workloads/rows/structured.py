@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 from bench.errors import UsageError
-from workloads.rows.table import Row, Table
+from workloads.rows.table import Row, Table, shortened
 
 SPACE = re.compile(r"[ \t\r\n]*")
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -56,6 +56,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _rows(values: list[tuple[Any, int]], where: str) -> list[Row]:
     only = values[0][0] if len(values) == 1 else None
     inner = only.get("data") if isinstance(only, dict) else only
+    if isinstance(only, dict) and _columns(only):
+        raise UsageError(f"--data {where}: it holds columns, not rows; write one object for each row (pandas: orient='records')")
     wrapped = isinstance(inner, list) and (inner is only or all(isinstance(item, dict) for item in inner))
     rows: list[tuple[Any, int | None]] = [(item, None) for item in inner or ()] if wrapped else [*values]
     found = []
@@ -63,15 +65,20 @@ def _rows(values: list[tuple[Any, int]], where: str) -> list[Row]:
         row = Row(value if isinstance(value, dict) else {}, where, number, line)
         if not isinstance(value, dict):
             raise row.error(
-                f'expected an object with the columns, as in {{"sentence": "...", "label": 1}}; found {_short(value)}'
+                f'expected an object with the columns, as in {{"sentence": "...", "label": 1}}; found {shortened(value)}'
             )
         found.append(row)
     return found
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
+def _columns(value: dict[str, Any]) -> bool:
+    """Whether an object is a table by columns: lists of one length, or objects with the same keys."""
+    parts = list(value.values())
+    if len(parts) < 2 or not all(isinstance(part, list | dict) and len(part) == len(parts[0]) for part in parts):
+        return False
+    return all(isinstance(part, list) for part in parts) or all(
+        isinstance(p, dict) and p.keys() == parts[0].keys() for p in parts
+    )
 
 
 def _check_unicode(rows: list[Row]) -> None:
@@ -90,12 +97,13 @@ def read_columns(content: bytes, kind: str, where: str) -> Table:
     try:
         source = pa.BufferReader(content)
         if kind == ".parquet":
-            table = pq.ParquetFile(source).read()
+            table = pq.ParquetFile(source, page_checksum_verification=True).read()
         else:
             table = (pa.ipc.open_file if content.startswith(b"ARROW1") else pa.ipc.open_stream)(source).read_all()
+        table.validate(full=True)  # a damaged file can make reading its values end the process
         names = list(table.column_names)
         if twice := [name for name, count in Counter(names).items() if count > 1]:
-            raise UsageError(f"--data {where}: two columns are named {twice[0]!r}; rename or remove one")
+            raise UsageError(f"--data {where}: two columns are named {shortened(twice[0])}; rename or remove one")
         values = table.to_pylist()
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

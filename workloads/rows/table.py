@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.errors import UsageError
+
+SHOWN = 10
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names for a message of one line."""
+    found = [shortened(name) for name in names]
+    return ", ".join(found[:SHOWN] + ["..."] * (len(found) > SHOWN)) or "none"
+
+
+def shortened(value: object) -> str:
+    """A value for a message of one line."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +37,7 @@ class Row:
 
     def __getitem__(self, column: str) -> Any:
         if column not in self.values:
-            raise self.error(f"no column {column!r}; found {', '.join(map(repr, self.values)) or 'none'}")
+            raise self.error(f"no column {column!r}; found {listed(self.values)}")
         return self.values[column]
 
     def error(self, text: str) -> UsageError:
@@ -80,7 +94,7 @@ def renamed(table: Table, columns: Mapping[str, str], where: str) -> Table:
     for row in table.rows:
         for ours, theirs in columns.items():
             if theirs not in row.values:
-                found = ", ".join(map(repr, row.values))
+                found = listed(row.values)
                 raise UsageError(f"--column {ours}={theirs}: {where}: {row.place} has no column {theirs!r}; found {found}")
         taken = {*columns, *columns.values()}
         kept = {name: value for name, value in row.values.items() if name not in taken}

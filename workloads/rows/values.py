@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import reprlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.errors import UsageError
-from workloads.rows.table import DataOptions, Row, Table
+from workloads.rows.table import DataOptions, Row, Table, shortened
 
 
 def text_of(row: Row, column: str) -> str:
@@ -51,9 +50,9 @@ def _label(row: Row, column: str, accepted: dict[str, int], expected: str, *, na
     if word == "-1":
         raise row.error(f"{column} -1 marks an unlabelled row, as in test sets; give rows with labels (train or validation)")
     if word in ("", "nan", "none", "null"):
-        raise row.error(f"the {column} is missing ({reprlib.repr(value)}); fill it in or remove the row")
+        raise row.error(f"the {column} is missing ({shortened(value)}); fill it in or remove the row")
     rest = "" if named else "; --labels gives the file's words for them, in that order"
-    raise row.error(f"{column} {reprlib.repr(value)}; expected {expected}{rest}")
+    raise row.error(f"{column} {shortened(value)}; expected {expected}{rest}")
 
 
 def _word(value: Any) -> str:
