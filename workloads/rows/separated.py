@@ -49,9 +49,10 @@ def read_separated(text: str, separator: str, where: str) -> Table:
 
 def _tabbed(text: str) -> Iterator[Record]:
     lines = text.split("\n") if "\n" in text else text.split("\r")
+    end = "\r" if all(line.endswith("\r") for line in lines[:-1]) else ""
     for number, line in enumerate(lines, start=1):
-        if line := line.removesuffix("\r"):
-            yield Record(line.split("\t"), number)
+        if line.strip("\r"):
+            yield Record(line.removesuffix(end).split("\t"), number)
 
 
 def _quoted(text: str, separator: str, where: str) -> Iterator[Record]:
