@@ -12,7 +12,7 @@ import typer
 
 from bench.cli_options import ExportFormat, Format, Results, State, described, of_field, takes
 from bench.config import MEASURE, METHOD, WHAT, RunOptions, RunSpec, settings
-from bench.errors import UsageError, option
+from bench.errors import UsageError, option, program
 from bench.registry import EXECUTORS
 
 OF_A_POINT = ("directions", "upstream", "steps")
@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments[:1]
     parse_error = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")  # not exported by name
     try:
-        return int(app(arguments, prog_name="python -m bench", standalone_mode=False) or 0)
+        return int(app(arguments, prog_name=program(), standalone_mode=False) or 0)
     except UsageError as error:
         return _complain(str(error), 2, debug)
     except parse_error as error:  # type: ignore[misc]
@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _complain(str(error), 1, debug)
     except Exception as error:  # the last resort: a clear line instead of a traceback
-        return _complain(f"unexpected {type(error).__name__}: {error} (python -m bench --debug ... shows where)", 1, debug)
+        return _complain(f"unexpected {type(error).__name__}: {error} ({program()} --debug ... shows where)", 1, debug)
 
 
 def _parse_message(error: Any, arguments: Sequence[str]) -> str:
@@ -188,5 +188,5 @@ def _parse_message(error: Any, arguments: Sequence[str]) -> str:
 def _complain(text: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print("error: " + " ".join(text.split()), file=sys.stderr)
+    print("error: " + " ".join(text.splitlines()), file=sys.stderr)
     return code

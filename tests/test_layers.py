@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = """
-bench.errors bench.data
+bench.errors bench.data bench.streams
+bench.shadowing
 bench.config
 bench.api bench.result
 bench.entry

@@ -54,18 +54,17 @@ def print_tables(comparison: Comparison) -> None:
     for table in comparison.tables:
         console.print(rendered(table))
     for note in comparison.notes:
-        console.print(f"- {note}", markup=False)
+        console.print(f"- {note}", soft_wrap=True)
 
 
 def rendered(table: Table) -> object:
     """One table for a terminal."""
-    from rich.markup import escape
     from rich.table import Table as RichTable
 
-    shown = RichTable(title=escape(table.title), caption=escape(reference_line(table)) if table.reference else None)
+    shown = RichTable(title=table.title, caption=reference_line(table) if table.reference else None)
     for heading in HEADINGS:
         numeric = heading in HEADINGS[2:6]
         shown.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
     for row in table.rows:
-        shown.add_row(*map(escape, row.cells()))
+        shown.add_row(*row.cells())
     return shown

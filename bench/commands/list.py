@@ -55,9 +55,9 @@ def list_all(*, verbose: bool = False) -> int:
     console.print(models)
     console.print("any hub id or local path of a causal LM that vLLM serves with LoRA is a model too")
     for label, names in (("tasks", TASKS), ("recorders", RECORDERS)):
-        console.print(f"{label}: {', '.join(_named(names, name) for name in names)}", markup=False)
+        console.print(f"{label}: {', '.join(_named(names, name) for name in names)}", soft_wrap=True)
     for text in broken.values():
-        console.print(f"left out: {text}", markup=False)
+        console.print(f"left out: {text}", soft_wrap=True)
     if verbose:
         console.print(*histogram(), sep="\n")
     found_all: dict[str, Any] = {

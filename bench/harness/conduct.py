@@ -15,7 +15,7 @@ from rich.table import Table
 
 from bench.config import RunOptions, RunSpec
 from bench.environment import environment, source
-from bench.errors import UsageError
+from bench.errors import UsageError, command
 from bench.harness.process import Stop, run_process, stoppable
 from bench.harness.progress import session_bar
 from bench.harness.session import Job
@@ -73,8 +73,8 @@ def conduct(runs: Sequence[RunInProgress], options: RunOptions, store: Store, co
     print_table(console, runs)
     for run in runs:
         if run.resumable(options.sessions):
-            where = "" if options.results == "results" else f" --results {options.results}"
-            console.print(f"go on with: python -m bench run --resume {run.result.id}{where}", soft_wrap=True, highlight=False)
+            where = () if options.results == RunOptions.results else ("--results", options.results)
+            console.print(f"go on with: {command('run', '--resume', run.result.id, *where)}", soft_wrap=True)
     if not quiet:
         print(json.dumps(summary(runs), separators=(",", ":")))
     return 0 if all(run.going and len(run.result.sessions) >= options.sessions for run in runs) else 1
@@ -130,9 +130,9 @@ def one_session(run: RunInProgress, index: int, options: RunOptions, store: Stor
     session = log.result()
     run.add(session, log.data)
     run.path = store.write(run.result)
-    console.print(f"{title}: {describe(session)}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{title}: {describe(session)}", soft_wrap=True)
     for warning in session.warnings:
-        console.print(f"  warning: {warning}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"  warning: {warning}", soft_wrap=True)
     if session.findings and index == options.sessions - 1:
         from bench.recorders import table
 
@@ -193,7 +193,7 @@ def print_table(console: Console, runs: Sequence[RunInProgress]) -> None:
     console.print(table)
     for run in runs:
         if run.path:
-            console.print(f"written: {run.path}", soft_wrap=True, highlight=False, markup=False)
+            console.print(f"written: {run.path}", soft_wrap=True)
 
 
 def mean(values: Sequence[float]) -> float:

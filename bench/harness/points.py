@@ -117,7 +117,7 @@ def measure(points: list[Point], loads: list[RunSpec], job: BlocksJob, store: St
         if point.result.sessions:
             store.write(point.result)
         if said:
-            console.print(f"{name_of(point)}: {said}", highlight=False, markup=False)
+            console.print(f"{name_of(point)}: {said}", soft_wrap=True)
 
     log_path = store.local / f"ablate_{points[0].result.pair_id}.log"
     with stoppable() as stop:
@@ -126,7 +126,7 @@ def measure(points: list[Point], loads: list[RunSpec], job: BlocksJob, store: St
         raise UsageError(log.usage_error)
     error = log.result().error
     if error:
-        console.print(f"stopped: {error}; its output is in {log_path}; the same command goes on", highlight=False, markup=False)
+        console.print(f"stopped: {error}; its output is in {log_path}; the same command goes on", soft_wrap=True)
     else:
         log_path.unlink(missing_ok=True)
 

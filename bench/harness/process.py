@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Protocol
 
 from bench.environment import threads
 from bench.journal.events import Event, SessionLog
+from bench.shadowing import child_environment
 
 
 class Job(Protocol):
@@ -76,7 +77,7 @@ def run_process(
             stderr=output,
             pass_fds=(write_end,),
             start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads())},
+            env=os.environ | {"OMP_NUM_THREADS": str(threads())} | child_environment(),
         )
     os.close(write_end)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -27,16 +28,17 @@ class SessionBar:
 
 @contextmanager
 def session_bar(console: Console, title: str, total: int) -> Iterator[SessionBar]:
-    """A bar over `total` steps, gone when it closes; it stays away where stderr is no terminal."""
+    """A bar over `total` steps, gone when it closes; it stays away where stderr is no terminal that can move its cursor."""
+    text = partial(TextColumn, markup=False)
     columns = (
-        TextColumn("{task.description}"),
-        TextColumn("{task.fields[stage]}"),
+        text("{task.description}"),
+        text("{task.fields[stage]}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}"),
-        TextColumn("{task.fields[ms]} ms/step"),
-        TextColumn("ETA"),
+        text("loss {task.fields[loss]}"),
+        text("{task.fields[ms]} ms/step"),
+        text("ETA"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_interactive) as progress:
         yield SessionBar(progress, progress.add_task(title, total=total, stage="start", loss="-", ms="-"))

@@ -38,7 +38,7 @@ def _draw(campaign: Campaign, ids: Sequence[str]) -> None:
 
     target = campaign.store.local / f"factorized_{campaign.models[0].replace('/', '_')}.png"
     draw([run for run in load_runs([campaign.store.local]) if run.result.id in ids], target)
-    campaign.console.print(f"losses of MeZO and of each rank: {target}", soft_wrap=True, markup=False)
+    campaign.console.print(f"losses of MeZO and of each rank: {target}", soft_wrap=True)
 
 
 def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
