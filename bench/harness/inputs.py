@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bench.api import Inputs, Probe
 from bench.config import RunSpec
 from bench.data import Batch
+from bench.errors import UsageError
 from bench.harness.clock import CudaClock, WallClock
 from bench.registry import executor_entry, load
 
@@ -29,6 +30,11 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
 
     source = resolve_model(spec.model, spec.weights, trust_remote_code=spec.trust_remote_code)
     task = load_task(spec.task, source=source, data=spec.data, data_seed=spec.data_seed)
+    if len(task.train) < spec.batch_size:
+        raise UsageError(
+            f"--batch-size {spec.batch_size}: there are {len(task.train)} rows to train on ({task.summary['origin']}); "
+            "lower it, or give more rows with --data"
+        )
 
     def reference(batch: Batch, probes: Sequence[Probe], dtype: str) -> torch.Tensor:
         losses = reference_losses(source, replace(spec, dtype=dtype), batch, probes)
