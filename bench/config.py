@@ -104,6 +104,16 @@ class RunSpec:
     )
     data: str | None = setting(WHAT, "Data file: parquet, jsonl, tsv or csv.", "the task's own", None, metavar="PATH")
     data_seed: int = setting(WHAT, "Seed of the train and dev subset.", "0", 0, least=0)
+    template: str | None = setting(
+        WHAT, 'Prompt of your own, as in "{text} It was{option}".', "the task's own", None, metavar="TEXT"
+    )
+    options: str | None = setting(
+        WHAT, 'Answers after the template, as in " bad, great".', "the task's own", None, metavar="TEXT,TEXT"
+    )
+    target: str | None = setting(
+        WHAT, "Column of the answer to generate after the template.", "the task's own", None, metavar="COLUMN"
+    )
+    demonstrations: int = setting(WHAT, "Right answers shown before every prompt.", "0", 0, metavar="N", least=0)
     scope: str = setting(
         WHAT,
         "lora: linear layers inside the blocks; full: every parameter.",
@@ -112,6 +122,13 @@ class RunSpec:
         choices=("lora", "full"),
     )
     trust_remote_code: bool = setting(WHAT, "Let a hub model or data set run its own Python code.", "no", False)
+    objective: str = setting(
+        METHOD,
+        "classification: cross-entropy over the answers; nll: of the right one's tokens.",
+        "as the task was published",
+        "classification",
+        choices=("classification", "nll"),
+    )
     steps: int = setting(METHOD, "Timed core steps of a session.", "100; opt-tiny: its own", 100, least=1)
     batch_size: int = setting(METHOD, "Examples in a minibatch.", "16", 16, least=1)
     learning_rate: float = setting(METHOD, "Constant learning rate.", "1e-6; opt-tiny: its own", 1e-6)

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+Objective = Literal["classification", "nll"]
+Metric = Literal["accuracy", "f1", "exact_match"]
 
 
 @dataclass(frozen=True)
 class Example:
-    """One classification example as token ids: `prompt` (BOS included), one row of ids per answer option, the right one.
+    """One example as token ids.
 
-    scored   how many of each option's last ids are scored; empty: all of them
+    prompt      BOS included
+    options     one row of ids per answer option; a target to be generated is the only one
+    label       the option to train towards
+    scored      how many of each option's last ids are scored; empty: all of them
+    right       the options that count as right, if they are more than the label
+    references  texts that a generated answer is compared with
     """
 
     prompt: tuple[int, ...]
     options: tuple[tuple[int, ...], ...]
     label: int
     scored: tuple[int, ...] = ()
+    right: tuple[int, ...] = ()
+    references: tuple[str, ...] = ()
 
     def rows(self) -> Iterator[tuple[tuple[int, ...], int]]:
         """For each option the whole row, and how many of its last ids are scored."""
@@ -30,8 +40,19 @@ Batch = Sequence[Example]
 
 @dataclass(frozen=True)
 class TaskData:
-    """A tokenised task. digest: of everything scored; max_tokens: longest prompt plus its longest option;
-    single_token_options: whether every option is one token and every row is prompt + option exactly."""
+    """A tokenised task.
+
+    digest                of everything scored
+    max_tokens            longest row: prompt and option, or prompt and the most tokens of a generated answer
+    single_token_options  whether every option is one token and every row is prompt + option exactly
+    objective             of `train` and `dev`. classification: cross-entropy over the options' mean log-probs, mean over the
+                          examples. nll: mean negative log-prob of the target tokens (`options[label]`), every token of a batch
+                          counting alike; examples of `train` then have that option alone
+    metric                what `eval` is judged by: over the options, or over generated answers where `answer_tokens` is not 0
+    answer_tokens         the most tokens of a generated answer
+    stop_ids              tokens that end a generated answer
+    decode                ids of a generated answer -> its text, special tokens left out
+    """
 
     train: tuple[Example, ...]
     dev: tuple[Example, ...]
@@ -41,6 +62,11 @@ class TaskData:
     max_tokens: int
     single_token_options: bool
     summary: dict[str, Any]
+    objective: Objective = "classification"
+    metric: Metric = "accuracy"
+    answer_tokens: int = 0
+    stop_ids: tuple[int, ...] = ()
+    decode: Callable[[Sequence[int]], str] | None = None
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,12 @@ from typing import Any
 
 from bench.config import RunSpec
 from bench.errors import UsageError
-from bench.registry import EXECUTORS, TASKS, WORKLOADS, executor_entry, known, workload_class
+from bench.registry import EXECUTORS, WORKLOADS, executor_entry, known, workload_class
+from workloads.tasks.task import TaskOptions, make_task
 
 WORKLOAD, EXECUTOR, MODEL, TASK = "lozo", "vllm", "opt-tiny", "sst2"
+OF_A_TEMPLATE = "own"
+"""The task of a --template."""
 
 
 def complete(given: dict[str, Any]) -> RunSpec:
@@ -22,7 +25,7 @@ def complete(given: dict[str, Any]) -> RunSpec:
     chosen = {name: value for name, value in given.items() if value is not None}
     workload = known(WORKLOADS, "--workload", chosen.setdefault("workload", WORKLOAD))
     executor = known(EXECUTORS, "--executor", chosen.setdefault("executor", EXECUTOR))
-    known(TASKS, "--task", chosen.setdefault("task", TASK))
+    task = make_task(chosen.setdefault("task", OF_A_TEMPLATE if "template" in chosen else TASK), TaskOptions.of(chosen))
     model = chosen.setdefault("model", MODEL)
     chosen.setdefault("weights", "auto")
     device = chosen["device"] = pick_device(chosen.get("device", "auto"))
@@ -33,6 +36,7 @@ def complete(given: dict[str, Any]) -> RunSpec:
     values |= entry.point(kind, **{name: chosen[name] for name in entry.fastest if name in chosen})
     if model == "opt-tiny":
         values |= {**kind.tiny, **({"evaluate": False} if chosen["weights"] == "random" else {})}
+    values["objective"] = task.objective
     if "eval_every" in chosen:
         values["evaluate"] = chosen["eval_every"] > 0
     spec = RunSpec(**(values | chosen))

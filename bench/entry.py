@@ -29,6 +29,7 @@ class Capabilities:
     lora: tuple[str, ...] = ("dense", "unfused", "fused")
     loop: tuple[str, ...] = ("requests",)
     directions: tuple[str, ...] = ("shared",)
+    objective: tuple[str, ...] = ("classification",)
     scopes: Mapping[Kind, tuple[str, ...]]
     dtypes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"cpu": DTYPES, "cuda": DTYPES})
     max_rank: Mapping[Kind, int] = field(default_factory=dict)
@@ -48,7 +49,7 @@ class Capabilities:
             raise UsageError(f"variant unpadded with --scope {spec.scope}: packed rows share no norm; use --scope lora")
         if spec.upstream is not None:
             self._check_upstream(spec, workload)
-        for name in ("batching", "kv", "lora", "loop", "directions"):
+        for name in ("batching", "kv", "lora", "loop", "directions", "objective"):
             _one_of(spec, name, getattr(self, name))
         if kind not in self.scopes:
             kinds = ", ".join(self.scopes)

@@ -63,7 +63,23 @@ EXECUTORS = Table(
         "fake": "bench.executors.fake.entry:ENTRY",
     },
 )
-TASKS = Table("zo_bench.tasks", {"sst2": "workloads.tasks.sst2:read"})
+TASKS = Table(
+    "zo_bench.tasks",
+    {
+        "sst2": "workloads.tasks.published.sst2:SST2",
+        "rte": "workloads.tasks.published.rte:RTE",
+        "cb": "workloads.tasks.published.cb:CB",
+        "boolq": "workloads.tasks.published.boolq:BoolQ",
+        "wsc": "workloads.tasks.published.wsc:WSC",
+        "wic": "workloads.tasks.published.wic:WiC",
+        "multirc": "workloads.tasks.published.multirc:MultiRC",
+        "copa": "workloads.tasks.published.copa:COPA",
+        "record": "workloads.tasks.published.record:ReCoRD",
+        "squad": "workloads.tasks.published.squad:SQuAD",
+        "drop": "workloads.tasks.published.drop:DROP",
+        "own": "workloads.tasks.own:Own",
+    },
+)
 RECORDERS = Table(
     "zo_bench.recorders",
     {

@@ -36,10 +36,11 @@ def reference_losses(
         for name, weight in weights.items():
             weight.add_(drawn.delta(name), alpha=sign * probe.shift)
 
+    loss = _target_loss if spec.objective == "nll" else _loss
     losses = []
     for probe in probes:
         move(probe, 1)
-        losses.append(_loss(model, batch))
+        losses.append(loss(model, batch))
         move(probe, -1)
     return torch.stack(losses).cpu()
 
@@ -53,8 +54,19 @@ def _loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     return torch.stack(total).mean()
 
 
+def _target_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Mean negative log-prob over all tokens of the batch's targets, each of which is the option to train towards."""
+    targets = [list(example.rows())[example.label] for example in batch]
+    return -torch.cat([_logprobs(model, tokens, scored) for tokens, scored in targets]).mean()
+
+
 def _mean_logprob(model: nn.Module, tokens: tuple[int, ...], scored: int) -> torch.Tensor:
+    return _logprobs(model, tokens, scored).mean()
+
+
+def _logprobs(model: nn.Module, tokens: tuple[int, ...], scored: int) -> torch.Tensor:
+    """Of a row's last tokens [scored]."""
     logits = model(torch.tensor([tokens], device=next(model.parameters()).device)).logits[0]
     wide = logits if logits.dtype == torch.float64 else logits.float()
     predicted = wide[-scored - 1 : -1].log_softmax(-1)
-    return torch.stack([row[token] for row, token in zip(predicted, tokens[-scored:], strict=True)]).mean()
+    return torch.stack([row[token] for row, token in zip(predicted, tokens[-scored:], strict=True)])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
-from statistics import fmean
 from typing import Any
 
 from rich.table import Table
@@ -14,14 +12,12 @@ from bench.api import FACTORED, Workload
 from bench.commands.terminal import stderr_console
 from bench.entry import ExecutorEntry
 from bench.errors import UsageError
-from bench.registry import EXECUTORS, RECORDERS, TASKS, WORKLOADS, executor_entry, resolve, workload_class
+from bench.registry import EXECUTORS, RECORDERS, TASKS, WORKLOADS, executor_entry, workload_class
 from bench.registry import Table as Names
-
-BIN = 5
 
 
 def list_all(*, verbose: bool = False) -> int:
-    """Tables on stderr, the same as one JSON object on stdout. `verbose` loads each task to show the lengths of its examples."""
+    """Tables on stderr, the same as one JSON object on stdout. `verbose`: the tasks with the lengths of their examples."""
     from workloads.models.table import MODELS
 
     console, broken = stderr_console(), dict[str, str]()
@@ -59,7 +55,10 @@ def list_all(*, verbose: bool = False) -> int:
     for text in broken.values():
         console.print(f"left out: {text}", soft_wrap=True)
     if verbose:
-        console.print(*histogram(), sep="\n")
+        from bench.commands.list_tasks import task_table
+
+        console.print(task_table())
+        console.print("lengths are those of the generated stand-ins, which have about the data sets' own")
     found_all: dict[str, Any] = {
         "workloads": list(workloads),
         "executors": {
@@ -89,19 +88,6 @@ def cell(workload: type[Workload], entry: ExecutorEntry) -> dict[str, Any] | Non
         "directions": c.directions if c.publishes(workload, 1) else ("shared",),
         "max_rank": c.max_rank.get(workload.kind),
     }
-
-
-def histogram() -> Iterator[str]:
-    """Words per sentence of the sst2 task: what its own source gives here, the hub's data or the generated set."""
-    *splits, origin = resolve(TASKS, "--task", "sst2")(None, 0)
-    yield f"sst2 ({origin}), words in a sentence:"
-    for name, rows in zip(("train", "dev", "eval"), splits, strict=True):
-        words = sorted(len(text.split()) for text, _ in rows)
-        yield f"  {name}: {len(words)} sentences, median {words[len(words) // 2]}, mean {fmean(words):.1f}, most {words[-1]}"
-        counts = Counter(n // BIN for n in words)
-        for start in range(max(counts) + 1):
-            bar = "#" * round(60 * counts[start] / len(words))
-            yield f"    {start * BIN:3}-{start * BIN + BIN - 1:<3} {counts[start]:4} {bar}"
 
 
 def _try(look: Any, name: str, broken: dict[str, str]) -> Any:

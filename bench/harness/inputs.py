@@ -27,14 +27,12 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
     from workloads.models.table import resolve_model
     from workloads.reference import reference_losses
     from workloads.tasks.load import load_task
+    from workloads.tasks.task import TaskOptions
 
     source = resolve_model(spec.model, spec.weights, trust_remote_code=spec.trust_remote_code)
-    task = load_task(spec.task, source=source, data=spec.data, data_seed=spec.data_seed)
-    if len(task.train) < spec.batch_size:
-        raise UsageError(
-            f"--batch-size {spec.batch_size}: there are {len(task.train)} rows to train on ({task.summary['origin']}); "
-            "lower it, or give more rows with --data"
-        )
+    task = load_task(spec.task, source=source, options=TaskOptions.of(spec.to_json()))
+    if len({len(example.options) for split in (task.train, task.dev, task.eval) for example in split}) > 1:
+        raise UsageError(f"--task {spec.task}: its examples have different numbers of options, which no executor scores yet")
 
     def reference(batch: Batch, probes: Sequence[Probe], dtype: str) -> torch.Tensor:
         losses = reference_losses(source, replace(spec, dtype=dtype), batch, probes)

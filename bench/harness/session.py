@@ -177,23 +177,20 @@ class Training:
         self.emit({"event": "stage", "name": name})
 
     def evaluate(self, step: int, split: str) -> None:
-        """Accuracy with its standard error, and the loss, of the state before this step; best: the held-out set again."""
+        """The task's score with its standard error, and the loss, of the state before this step; best: the held-out set again."""
         if self.keeper.evaluated(step, split):
             return
-        import torch
-
-        from workloads.tasks.loss import accuracy, classification_loss
+        from workloads.tasks.judge import judge
 
         self.stage("evaluate")
-        examples = self.inputs.task.dev if split == "dev" else self.inputs.task.eval
-        logprobs = self.executor.evaluate(examples)
-        labels = torch.tensor([example.label for example in examples])
-        share, count = float(accuracy(logprobs, labels)), len(examples)
-        error = (share * (1 - share) / count) ** 0.5
-        loss = float(classification_loss(logprobs, labels))
-        if not math.isfinite(loss):
-            raise Diverged(f"step {step}: the loss on {split} is {loss}; lower --learning-rate or --eps, or use a wider --dtype")
-        self.keeper.evaluation(Evaluation(step, share, error, loss, count, split))
+        task = self.inputs.task
+        examples = task.dev if split == "dev" else task.eval
+        found = judge(task, examples, self.executor.evaluate(examples))
+        if not math.isfinite(found.loss):
+            raise Diverged(
+                f"step {step}: the loss on {split} is {found.loss}; lower --learning-rate or --eps, or use a wider --dtype"
+            )
+        self.keeper.evaluation(Evaluation(step, found.score, found.error, found.loss, len(examples), split))
 
     def profile(self, batch: Batch, start: int, timed_step_s: float) -> None:
         """Steps of their own under the recorders. A recorder that breaks costs its findings, not the timings already made."""

@@ -61,7 +61,10 @@ def test_list_shows_what_each_cell_supports(bench):
 
 def test_list_verbose_shows_the_lengths_of_the_examples(bench):
     outcome = bench("list", "--verbose")
-    assert outcome.code == 0 and "words" in outcome.err
+    assert outcome.code == 0
+    for task in outcome.json["tasks"]:
+        assert task in outcome.err
+    assert "rajpurkar/squad" in outcome.err and "--template" in outcome.err
 
 
 def test_doctor_says_what_runs_here_and_how_to_mend_the_rest(bench):

@@ -15,10 +15,15 @@ from bench.data import ModelSource
 from bench.errors import UsageError
 from workloads import generated
 from workloads.models import tiny
-from workloads.tasks import sst2
 from workloads.tasks.load import load_task
+from workloads.tasks.published.sst2 import SST2
+from workloads.tasks.task import TaskOptions, TaskRows
 
 GOOD = [{"sentence": f"a fine film {i} ", "label": i % 2} for i in range(20)]
+
+
+def read(path: Path | None, seed: int = 0, *, offline: bool = False) -> TaskRows:
+    return SST2().read(TaskOptions(data=str(path) if path else None, data_seed=seed), offline=offline)
 
 
 def write(folder: Path, kind: str, rows: list[dict]) -> Path:
@@ -34,20 +39,22 @@ def write(folder: Path, kind: str, rows: list[dict]) -> Path:
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv", "tsv"])
 def test_every_kind_of_file_gives_the_same_rows(kind: str, tmp_path: Path) -> None:
-    train, dev, held_out, origin = sst2.read(str(write(tmp_path, kind, GOOD)), 0)
-    assert sorted(train + dev + held_out) == sorted((row["sentence"], row["label"]) for row in GOOD)
-    assert origin == f"file rows.{kind}"
+    rows = read(write(tmp_path, kind, GOOD))
+    assert sorted([*rows.train, *rows.dev, *rows.eval], key=lambda row: row["sentence"]) == sorted(
+        GOOD, key=lambda row: row["sentence"]
+    )
+    assert rows.origin == f"file rows.{kind}" and rows.read == 20
 
 
 def test_the_split_is_upstreams(tmp_path: Path) -> None:
     rows = [{"sentence": f"s{i}", "label": i % 2} for i in range(2000)]
     write(tmp_path, "csv", rows).rename(tmp_path / "train.csv")
     write(tmp_path, "csv", GOOD).rename(tmp_path / "validation.csv")
-    train, dev, held_out, _ = sst2.read(str(tmp_path), 7)
+    found = read(tmp_path, 7)
     order = np.random.RandomState(7).permutation(2000)
-    assert [text for text, _ in train] == [f"s{i}" for i in order[:1000]]
-    assert [text for text, _ in dev] == [f"s{i}" for i in order[1000:1500]]
-    assert len(held_out) == 20
+    assert [row["sentence"] for row in found.train] == [f"s{i}" for i in order[:1000]]
+    assert [row["sentence"] for row in found.dev] == [f"s{i}" for i in order[1000:1500]]
+    assert len(found.eval) == 20
 
 
 @pytest.mark.parametrize(
@@ -62,7 +69,7 @@ def test_the_split_is_upstreams(tmp_path: Path) -> None:
 )
 def test_wrong_rows_are_named(rows: list[dict], message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
-        sst2.read(str(write(tmp_path, "jsonl", rows)), 0)
+        read(write(tmp_path, "jsonl", rows))
 
 
 def test_missing_empty_and_unknown_files(tmp_path: Path) -> None:
@@ -77,7 +84,7 @@ def test_missing_empty_and_unknown_files(tmp_path: Path) -> None:
         ("", "no train"),
     ]:
         with pytest.raises(UsageError, match=message):
-            sst2.read(str(tmp_path / name), 0)
+            read(tmp_path / name)
 
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl", "json", "csv", "tsv"])
@@ -90,11 +97,11 @@ def test_no_content_gives_anything_but_rows_or_one_clear_line(kind: str, content
     path = tmp_path / f"fuzz.{kind}"
     path.write_bytes(content)
     try:
-        train, dev, held_out, _ = sst2.read(str(path), 0)
+        rows = read(path)
     except UsageError as error:
         assert str(error).startswith("--data") and "\n" not in str(error)
     else:
-        assert all(text.strip() and label in (0, 1) for text, label in train + dev + held_out)
+        assert all(row["sentence"].strip() and row["label"] in (0, 1) for row in [*rows.train, *rows.dev, *rows.eval])
 
 
 def test_generated_lengths_follow_the_model() -> None:
@@ -127,10 +134,10 @@ def test_pre_training_and_the_task_share_no_skeleton() -> None:
         return {" ".join(KIND_OF.get(word, word) for word in text.split()) for text, _ in rows}
 
     known = skeletons(tiny._corpus())
-    *splits, origin = sst2.read(None, 0, offline=True)
-    assert origin == "generated" and len(known) > 1000
-    for rows in splits:
-        assert not skeletons(rows) & known
+    found = read(None, offline=True)
+    assert found.origin == "generated" and len(known) > 1000
+    for rows in (found.train, found.dev, found.eval):
+        assert not skeletons([(row["sentence"], row["label"]) for row in rows]) & known
 
 
 def test_the_task_of_a_model_without_a_tokenizer(opt_tiny: ModelSource, tmp_path: Path) -> None:

@@ -4,53 +4,94 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from bench.data import Example, TaskData
-from bench.registry import TASKS, known
+from workloads.models.positions import positions
+from workloads.models.tokenizer import load_tokenizer
+from workloads.tasks.encode import joined_warning, length_warning
+from workloads.tasks.examples import Preparation, Prepared
+from workloads.tasks.ragged import one_token
+from workloads.tasks.task import TaskOptions, make_task
+from workloads.tasks.truncate import Limit, truncate, truncation_warning
 
 if TYPE_CHECKING:
     from bench.data import ModelSource
 
+MOST_TOKENS = 2048
+"""Upstream cuts longer rows, whatever the model."""
 
-def load_task(name: str, *, source: ModelSource, data: str | None = None, data_seed: int = 0) -> TaskData:
-    """The task's examples in the token ids of the source's model.
+
+def load_task(name: str, *, source: ModelSource, options: TaskOptions | None = None, **given: Any) -> TaskData:
+    """The task's examples in the token ids of the source's model. given: fields of TaskOptions, for no `options`.
 
     A model without a tokenizer of its own (random weights from the table) gets opt-tiny's, whose ids every vocabulary holds.
     """
-    from workloads.models.tokenizer import load_tokenizer
-    from workloads.tasks import sst2
-    from workloads.tasks.encode import encode_options, joined_warning, length_warning
-    from workloads.tasks.ragged import one_token
-
-    known(TASKS, "--task", name)
-    codec = load_tokenizer(source)
-    *splits, origin = sst2.read(data, data_seed, offline=source.name == "opt-tiny" or codec.origin == "generated")
-    warnings = (
-        [] if origin != "generated" else ["sentences are generated, with SST-2's lengths; accuracy says nothing about SST-2"]
-    )
-    encoded = [[encode_options(codec.encode, sst2.prompt(text), sst2.OPTIONS) for text, _ in rows] for rows in splits]
-    train, dev, held_out = (
-        tuple(Example(e.prompt, e.options, label, e.scored) for e, (_, label) in zip(found, rows, strict=True))
-        for found, rows in zip(encoded, splits, strict=True)
-    )
-    every = train + dev + held_out
-    exact = one_token(every)
-    if not exact:
-        long = next(e for found in encoded for e in found if any(len(ids) > 1 for ids in e.options))
-        warnings.append(length_warning(sst2.OPTIONS, long))
-    joined = sum(e.joined for found in encoded for e in found)
-    if joined:
-        warnings.append(joined_warning(joined, len(every)))
-    lengths = [len(example.prompt) for example in train]
+    options = options or TaskOptions(**given)
+    task, codec = make_task(name, options), load_tokenizer(source)
+    rows = task.read(options, offline=source.name == "opt-tiny" or codec.origin == "generated")
+    prepare, targets_only = Preparation(task, codec), task.objective == "nll"
+    splits = {
+        "train": prepare.split(rows.train, [rows.common] * len(rows.train), target_only=targets_only),
+        "dev": prepare.split(rows.dev, [rows.common] * len(rows.dev)),
+        "eval": prepare.split(rows.eval, rows.own or [()] * len(rows.eval)),
+    }
+    longest = min(MOST_TOKENS, positions(source) or MOST_TOKENS)
+    limit = Limit(longest, opening=len(codec.encode("")), room=task.answer_tokens)
+    cut, counts = truncate({name: [prepared.example for prepared in split] for name, split in splits.items()}, limit)
+    found = [prepared for split in splits.values() for prepared in split]
+    examples = [example for split in cut.values() for example in split]
+    exact = one_token(examples)
+    warnings = [*rows.warnings, *truncation_warning(counts, longest), *_warnings(found, exact)]
     summary = {
         "task": name,
-        "origin": origin,
+        "version": task.version,
+        "objective": task.objective,
+        "metric": task.metric,
+        "origin": rows.origin,
         "tokenizer": codec.origin,
-        "examples": {"train": len(train), "dev": len(dev), "eval": len(held_out)},
-        "prompt_tokens": {"mean": statistics.fmean(lengths), "median": statistics.median(lengths), "max": max(lengths)},
+        "rows_read": rows.read,
+        "examples": {split: len(prepared) for split, prepared in splits.items()},
+        "demonstrations": options.demonstrations,
+        "truncated": counts,
+        "prompt_tokens": spread([len(example.prompt) for example in cut["train"]]),
+        "option_tokens": spread([len(ids) for example in cut["eval"] for ids in example.options]),
+        "options": spread([len(example.options) for example in cut["eval"]]),
         "warnings": warnings,
     }
-    digest = hashlib.sha256(repr([(e.prompt, e.options, e.label, *e.scored) for e in every]).encode()).hexdigest()[:16]
-    longest = max(len(e.prompt) + max(map(len, e.options)) for e in every)
-    return TaskData(train, dev, held_out, digest, codec.pad_id, longest, exact, summary)
+    stops = (*codec.end_ids, codec.encode("\n")[-1]) if task.answer_tokens else ()
+    return TaskData(
+        **cut,
+        digest=_digest(examples),
+        pad_id=codec.pad_id,
+        max_tokens=max(len(e.prompt) + max(task.answer_tokens, *map(len, e.options)) for e in examples),
+        single_token_options=exact,
+        summary=summary,
+        objective=task.objective,
+        metric=task.metric,
+        answer_tokens=task.answer_tokens,
+        stop_ids=stops,
+        decode=codec.decode,
+    )
+
+
+def _digest(examples: Sequence[Example]) -> str:
+    """Of everything that is scored or compared with."""
+    parts = [(e.prompt, e.options, e.label, *e.scored, *filter(None, (e.right, e.references))) for e in examples]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def spread(counts: Sequence[int]) -> dict[str, float]:
+    """Mean, median and the largest."""
+    return {"mean": statistics.fmean(counts), "median": statistics.median(counts), "max": max(counts)}
+
+
+def _warnings(found: Sequence[Prepared], exact: bool) -> list[str]:
+    """What the tokenizer does that a user may not expect."""
+    warnings = []
+    if not exact:
+        long = next(prepared for prepared in found if any(len(ids) > 1 for ids in prepared.example.options))
+        warnings.append(length_warning(long.options, long.encoded))
+    joined = sum(prepared.encoded.joined for prepared in found)
+    return [*warnings, joined_warning(joined, len(found))] if joined else warnings

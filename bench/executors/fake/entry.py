@@ -5,7 +5,11 @@ from bench.entry import Capabilities, ExecutorEntry
 BOTH = ("lora", "full")
 ENTRY = ExecutorEntry(
     target="bench.executors.fake.executor:FakeExecutor",
-    capabilities=Capabilities(loop=("requests", "resident"), scopes={"lowrank": BOTH, "dense": BOTH, "factorized": BOTH}),
+    capabilities=Capabilities(
+        loop=("requests", "resident"),
+        objective=("classification", "nll"),
+        scopes={"lowrank": BOTH, "dense": BOTH, "factorized": BOTH},
+    ),
     fastest={"batching": "paired", "kv": "shared", "lora": "fused", "loop": "requests"},
     inputs="bench.executors.fake.executor:inputs",
 )

@@ -26,7 +26,7 @@ import numpy as np
 
 from bench.api import Inputs, Probe, Snapshot, Update, Workload
 from bench.config import RunSpec
-from bench.data import Batch, Example
+from bench.data import Batch, Example, TaskData
 from bench.errors import UsageError
 from workloads.steps import core_step
 
@@ -187,7 +187,7 @@ def inputs(spec: RunSpec, session: int) -> Inputs:
     """What a session of the fake executor needs: its script, 64 made-up examples and a clock that the script drives."""
     script, clock = Script.read(spec.data), ScriptedClock()
     source = SimpleNamespace(name=spec.model, weights=spec.weights, script=script, clock=clock, session=session)
-    task = SimpleNamespace(train=EXAMPLES, dev=EXAMPLES, eval=EXAMPLES, digest="fake", summary={"examples": len(EXAMPLES)})
+    task = TaskData(EXAMPLES, EXAMPLES, EXAMPLES, "fake", 0, 4, True, {"examples": len(EXAMPLES)})
 
     def reference(batch: Batch, probes: Sequence[Probe], dtype: str) -> Any:
         return np.array([script.loss(probe) for probe in probes], dtype=np.float32)

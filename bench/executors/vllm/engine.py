@@ -23,7 +23,6 @@ ENVIRONMENT = {
     "VLLM_USE_V2_MODEL_RUNNER": "0",  # the same model runner on the CPU and on a GPU
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engine and worker in this process: one profiler sees every kernel
     "VLLM_USE_FLASHINFER_SAMPLER": "0",
-    "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",  # a row may fill all the model's positions; vLLM counts a token to come as well
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
