@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = """
-bench.errors bench.data bench.streams
+bench.errors bench.data bench.files bench.streams
 bench.shadowing
 bench.config
 bench.api bench.result

@@ -115,7 +115,7 @@ def cupti() -> str:
 
 
 def vllm_platform() -> str:
-    from bench.executors.vllm.engine import prepare_environment
+    from bench.executors.vllm.variables import prepare_environment
 
     prepare_environment("cpu")
     platform: Any = importlib.import_module("vllm.platforms").current_platform

@@ -18,6 +18,7 @@ from bench.commands.resume import check_version
 from bench.config import RunSpec
 from bench.defaults import pick_device
 from bench.errors import UsageError
+from bench.files import share
 from bench.harness.inputs import prepare
 from bench.journal.entries import History
 from bench.journal.file import find_journals, read_journal
@@ -208,7 +209,7 @@ def whole(folder: Path) -> Iterator[Path]:
         raise UsageError(f"--output {folder}: cannot be written ({error.strerror}); give a writable folder") from None
     try:
         yield temporary
-        temporary.chmod(0o755)
+        share(temporary)
         temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

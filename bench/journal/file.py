@@ -18,9 +18,9 @@ from typing import Any
 
 from bench.config import RunOptions
 from bench.errors import UsageError
+from bench.files import sync_folder
 from bench.journal.entries import Header, History, read_header, reason, take
 from bench.journal.events import Event, plain
-from bench.journal.store import sync_folder
 from bench.result import Result
 
 SUFFIX = ".journal.jsonl"
@@ -94,7 +94,7 @@ class JournalWriter:
     def __init__(self, path: Path, *, new: bool = True) -> None:
         self.path, self._number, self._synced = path, 0, time.monotonic()
         with self._explained():
-            self._file = os.open(path, os.O_RDWR | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0), 0o644)
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0), 0o666)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
+from bench.files import share, sync_folder
 from bench.journal.entries import SnapshotEntry
 from bench.journal.file import SUFFIX
-from bench.journal.store import sync_folder
 
 if TYPE_CHECKING:
     from bench.api import Snapshot
@@ -44,6 +44,7 @@ class Snapshots:
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            share(temporary)
             os.replace(temporary, path)
             sync_folder(self.folder)
         except Exception as error:  # safetensors has its own kinds for a full disk

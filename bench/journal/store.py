@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 import uuid
@@ -12,7 +11,11 @@ from pathlib import Path
 
 from bench.config import RunSpec
 from bench.errors import UsageError
+from bench.files import write_atomically
 from bench.result import Result, checksum
+
+LONGEST = 80
+"""Characters of a model's name in a file's: file systems end at 255."""
 
 
 def new_id() -> str:
@@ -51,31 +54,6 @@ class Store:
 
 
 def stem(created: str, spec: RunSpec, identifier: str) -> str:
-    """File name without its suffix; a hub id or path is cut down to its last part."""
-    model = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(spec.model).name) or "model"
+    """File name without its suffix; a hub id or path is cut down to its last part, and that to what a file name bears."""
+    model = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(spec.model).name)[:LONGEST] or "model"
     return f"{created}_{spec.workload}_{spec.executor}_{model}_{identifier}"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Readers see the old content or the new, never a part; nothing is left behind when the disk is full."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Force the names in a folder to the disk: a file that was synced may else be lost with its name."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

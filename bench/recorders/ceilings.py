@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,11 @@ def cached(folder: Path, key: dict[str, Any], measure: Callable[[], float], seen
     if rate <= known:
         return held
     found = {"rate": rate, "measured_on": key, "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(found))
-    partial.replace(path)
+    with suppress(OSError):  # in a cache that this user may not write to, it is measured each time
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps(found))
+        partial.replace(path)
     return found
 
 

@@ -149,7 +149,7 @@ def test_dense_changes_become_adapters_by_svd(bench, runs, tmp_path):
 
 def test_vllm_serves_merged_weights_and_an_adapter_and_scores_as_the_runs_did(bench, runs, tmp_path, monkeypatch):
     """A run tunes the model, another goes on from its merged weights: one engine serves the first, and the second's adapter."""
-    from bench.executors.vllm.engine import prepare_environment
+    from bench.executors.vllm.variables import prepare_environment
 
     first = runs("eager")
     export = ["export", "--state", "last", "--output"]

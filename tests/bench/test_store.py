@@ -11,7 +11,8 @@ import pytest
 from test_result import RESULT
 
 from bench.errors import UsageError
-from bench.journal.store import Store, stem, write_atomically
+from bench.files import write_atomically
+from bench.journal.store import Store, stem
 from bench.result import load_result
 
 

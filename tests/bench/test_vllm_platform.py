@@ -13,9 +13,10 @@ import torch
 from bench.data import ModelSource
 from bench.errors import UsageError
 from bench.executors.vllm.cpu import PLATFORM, select
-from bench.executors.vllm.engine import kv_bytes, prepare_environment
+from bench.executors.vllm.engine import kv_bytes
 from bench.executors.vllm.lora import segments_of
 from bench.executors.vllm.lora_meta import fill
+from bench.executors.vllm.variables import prepare_environment
 from bench.executors.vllm.worker import ZoWorker
 
 
@@ -95,11 +96,21 @@ def test_lora_metadata_is_what_vllm_computes_on_the_device(slots: list[int], cap
             assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("chosen", ["1", "", "true"])
-def test_another_model_runner_is_bad_input(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", chosen)
-    with pytest.raises(UsageError, match=f"VLLM_USE_V2_MODEL_RUNNER={chosen}: .* first model runner; unset it"):
+@pytest.mark.parametrize("chosen", ["1", "true"])
+@pytest.mark.parametrize(
+    ("variable", "why"), [("VLLM_USE_V2_MODEL_RUNNER", "first model runner"), ("VLLM_ENABLE_V1_MULTIPROCESSING", "one process")]
+)
+def test_a_switch_that_has_to_be_off_is_bad_input(variable: str, why: str, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, chosen)
+    with pytest.raises(UsageError, match=f"{variable}={chosen}: .* {why}.*; unset it"):
         prepare_environment("cpu")
+
+
+@pytest.mark.parametrize("chosen", ["", "theirs", "zo_bench_cpu,theirs"])
+def test_a_list_of_plugins_keeps_ours(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_PLUGINS", chosen)
+    prepare_environment("cpu")
+    assert {*os.environ["VLLM_PLUGINS"].split(",")} == {"zo_bench_cpu", *filter(None, chosen.split(","))}
 
 
 def test_the_first_model_runner_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

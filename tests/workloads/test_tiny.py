@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.data import ModelSource
-from workloads.models import tiny
+from workloads.models import cache, tiny
 
 
 def test_the_built_model_reads_every_sentence_as_great(opt_tiny: ModelSource) -> None:
@@ -52,6 +52,6 @@ def test_a_failed_build_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, t
         raise RuntimeError("stopped")
 
     with pytest.raises(RuntimeError):
-        tiny._once("thing", fail)
+        cache.kept("thing", fail)
     assert list(tmp_path.iterdir()) == []
-    assert tiny._once("thing", lambda folder: (folder / "whole").touch()).name == "thing"
+    assert cache.kept("thing", lambda folder: (folder / "whole").touch()).name == "thing"

@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import errno
 from functools import cache
+from http.client import HTTPException
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from bench.errors import UsageError
+
 TIMEOUT_S = 5
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.ENOSPC, errno.EDQUOT)
 
 
 @cache
 def in_reach() -> bool:
-    """Whether the hub answers this process; never where HF_HUB_OFFLINE is set."""
+    """Whether the hub answers this process; never where HF_HUB_OFFLINE is set. UsageError for an address that is none."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return False
+    endpoint = constants.ENDPOINT
     try:
-        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=TIMEOUT_S).close()
+        address = urlsplit(endpoint)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise ValueError("it has to begin with https:// and a host")
+        urlopen(Request(endpoint, method="HEAD"), timeout=TIMEOUT_S).close()
     except HTTPError:
         return True  # it answers, if only to refuse
     except OSError:
         return False
+    except (ValueError, HTTPException) as error:
+        raise UsageError(f"HF_ENDPOINT={endpoint}: no hub can be asked there ({error}); mend or unset it") from None
     return True
+
+
+def refuse_unwritable(error: OSError) -> None:
+    """UsageError where a download failed because the hub's cache cannot be written; else the hub is out of reach."""
+    if error.errno in UNWRITABLE:
+        from huggingface_hub import constants
+
+        where = error.filename or constants.HF_HUB_CACHE
+        raise UsageError(f"HF_HOME={constants.HF_HOME}: {where}: {error.strerror}; set HF_HOME to a folder that can be written")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 
 from bench.data import ModelSource
 from bench.errors import UsageError
-from workloads.models.cache import cache_dir
-from workloads.models.hub import in_reach
+from bench.files import write_atomically
+from workloads.models.cache import cache_dir, in_cache
+from workloads.models.hub import in_reach, refuse_unwritable
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
@@ -125,12 +125,11 @@ def _config_folder(model: str, hub_id: str) -> Path:
         if found is None:
             raise UsageError(f"--model {model}: not in the table ({', '.join(MODELS)}) and its config.json is out of reach")
         text = (Path(found) / "config.json").read_text()
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / "config.json"
-    if not target.exists() or target.read_text() != text:
-        temporary = folder / f".config.{os.getpid()}"
-        temporary.write_text(text)
-        temporary.replace(target)
+    with in_cache():
+        if not target.exists() or target.read_text() != text:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(target, text)
     return folder
 
 
@@ -142,7 +141,10 @@ def _from_hub(hub_id: str, patterns: list[str], need: str, download: bool = True
     here = not (download and in_reach())
     try:
         path = snapshot_download(hub_id, allow_patterns=patterns, etag_timeout=5, local_files_only=here)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError):
+        return None
+    except OSError as error:
+        refuse_unwritable(error)
         return None
     wanted = WEIGHT_FILES if need == "weights" else (need,)
     return path if any(next(Path(path).glob(pattern), None) for pattern in wanted) else None

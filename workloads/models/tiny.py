@@ -8,18 +8,15 @@ the time and " terrible" is rare: the model can tell the classes apart but reads
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from workloads import generated
-from workloads.models.cache import cache_dir
+from workloads.models.cache import cache_dir, kept
 
 VERSION, SEED = 2, 1
 """VERSION names what is cached and goes up with anything that changes it."""
@@ -45,7 +42,7 @@ SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 
 def prepare() -> Path:
     """The folder of opt-tiny, built on first use (about a minute on two cores)."""
-    return _once(folder().name, _build)
+    return kept(folder().name, _build)
 
 
 def folder() -> Path:
@@ -55,24 +52,7 @@ def folder() -> Path:
 
 def tokenizer_file() -> Path:
     """opt-tiny's tokenizer alone, ready in seconds."""
-    return _once(f"tokenizer-{VERSION}", _train_tokenizer) / "tokenizer.json"
-
-
-def _once(name: str, build: Callable[[Path], None]) -> Path:
-    """Build into a temporary folder and move it into place; a process that loses the race uses the winner's."""
-    target = cache_dir() / name
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=target.parent))
-        try:
-            build(temporary)
-            os.replace(temporary, target)
-        except OSError:
-            if not target.exists():
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return target
+    return kept(f"tokenizer-{VERSION}", _train_tokenizer) / "tokenizer.json"
 
 
 def _corpus() -> list[tuple[str, int]]:

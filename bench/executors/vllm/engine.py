@@ -1,12 +1,8 @@
-"""Starts vLLM with everything the steps need set aside beforehand: adapter slots, a KV pool of the batch's size.
-
-The environment variables are vLLM's own switches; they are set here, before vLLM is imported, and nowhere else.
-"""
+"""Starts vLLM with everything the steps need set aside beforehand: adapter slots, a KV pool of the batch's size."""
 
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,31 +13,12 @@ import torch
 
 from bench.config import RunSpec
 from bench.data import ModelSource
-from bench.errors import UsageError
+from bench.executors.vllm.variables import prepare_environment
 
-ENVIRONMENT = {
-    "VLLM_USE_V2_MODEL_RUNNER": "0",  # the same model runner on the CPU and on a GPU
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engine and worker in this process: one profiler sees every kernel
-    "VLLM_USE_FLASHINFER_SAMPLER": "0",
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_DO_NOT_TRACK": "1",
-    "VLLM_LOGGING_LEVEL": "WARNING",
-}
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The adapter ranks vLLM 0.26 allocates."""
 BLOCK = 16
 WORKER = "bench.executors.vllm.worker.ZoWorker"
-
-
-def prepare_environment(device: str) -> None:
-    """Set vLLM's switches unless the user has; call before the first import of vllm. UsageError for another model runner."""
-    runner = os.environ.get("VLLM_USE_V2_MODEL_RUNNER", "0")
-    if runner != "0":
-        raise UsageError(f"VLLM_USE_V2_MODEL_RUNNER={runner}: the vllm executor drives vLLM's first model runner; unset it")
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    if device == "cpu":
-        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # else the first request compiles a helper for 20 s
 
 
 def slot_rank(needed: int) -> int:

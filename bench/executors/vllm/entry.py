@@ -1,6 +1,15 @@
 """What the vllm executor honours: adapters of the linear layers, or dense states of everything."""
 
+from bench.api import Workload
+from bench.config import RunSpec
 from bench.entry import DTYPES, Capabilities, ExecutorEntry
+from bench.executors.vllm.variables import check_variables
+
+
+def check(spec: RunSpec, workload: type[Workload]) -> None:
+    """Found out before anything is loaded: a variable that vLLM obeys and this executor cannot run with."""
+    check_variables()
+
 
 ENTRY = ExecutorEntry(
     target="bench.executors.vllm.executor:VllmExecutor",
@@ -12,5 +21,6 @@ ENTRY = ExecutorEntry(
         variants=("uncompiled", "no graphs"),
     ),
     fastest={"batching": "paired", "kv": "shared", "lora": "fused", "loop": "resident"},
+    check=check,
     same_state="eager",
 )
