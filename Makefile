@@ -21,11 +21,13 @@ perf: $(INSTALLED)
 	mkdir -p results/local
 	$(BIN)/python -m pytest tests/perf --benchmark-json results/local/perf.json
 
-# Long checks, over an hour: a hundred SIGKILLs at random moments, each run then resumed; the gates twenty times; learning, five seeds.
+# Long checks, over an hour: a hundred SIGKILLs at random moments, each run then resumed; the gates twenty times; learning, five
+# seeds; 20,000 fuzzed data files.
 soak: $(INSTALLED)
 	$(BIN)/python tests/bench/killing.py 100
 	for i in $$(seq 20); do $(BIN)/python -m pytest -q tests/perf || exit 1; done
 	$(BIN)/python -m pytest tests/bench/test_learning.py --seeds 5
+	$(BIN)/python -m pytest tests/workloads/test_rows_fuzz.py --hypothesis-profile soak
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -19,6 +19,7 @@ from bench.errors import UsageError, command
 from bench.harness.process import Stop, run_process, stoppable
 from bench.harness.progress import session_bar
 from bench.harness.session import Job
+from bench.harness.telling import Teller
 from bench.journal.events import Event, SessionLog
 from bench.journal.file import SUFFIX, JournalWriter, header_entry
 from bench.journal.store import Store, new_id, stem, utc_now
@@ -55,11 +56,12 @@ class RunInProgress:
 
 def conduct(runs: Sequence[RunInProgress], options: RunOptions, store: Store, console: Console, *, quiet: bool = False) -> int:
     """All sessions that are still to be done, then the summary (its JSON line not when `quiet`). Returns the exit code."""
+    tell = Teller(console)
     try:
         with stoppable() as stop:
             for run, index in schedule(runs, options.sessions):
                 if stop.signal is None and run.going and len(run.result.sessions) == index:
-                    one_session(run, index, options, store, stop, console)
+                    one_session(run, index, options, store, stop, console, tell)
     except UsageError:
         for run in runs:
             if not (run.result.sessions or run.logs):  # nothing of it has begun
@@ -102,10 +104,13 @@ def schedule(runs: Sequence[RunInProgress], sessions: int) -> Iterator[tuple[Run
             yield run, index
 
 
-def one_session(run: RunInProgress, index: int, options: RunOptions, store: Store, stop: Stop, console: Console) -> None:
+def one_session(
+    run: RunInProgress, index: int, options: RunOptions, store: Store, stop: Stop, console: Console, tell: Teller
+) -> None:
     """RunInProgress a session, add it to its result, write the file. UsageError when the session found the input bad."""
     spec = run.spec
-    title = f"{spec.workload} {spec.executor} {spec.model} {index + 1}/{options.sessions}"
+    name = f"{spec.workload} {spec.executor} {spec.model}"
+    title = f"{name} {index + 1}/{options.sessions}"
     trace = None
     if options.trace:
         folder = store.local.parent / "traces"
@@ -118,6 +123,7 @@ def one_session(run: RunInProgress, index: int, options: RunOptions, store: Stor
         def note(event: Event) -> None:
             if event["event"] != "stage":
                 run.journal.event(index, event)
+            tell(name, event)
             bar(event)
 
         where, began = store.local / f"{run.stem}.log", time.monotonic()
@@ -132,7 +138,7 @@ def one_session(run: RunInProgress, index: int, options: RunOptions, store: Stor
     run.path = store.write(run.result)
     console.print(f"{title}: {describe(session)}", soft_wrap=True)
     for warning in session.warnings:
-        console.print(f"  warning: {warning}", soft_wrap=True)
+        tell.warn(name, warning)
     if session.findings and index == options.sessions - 1:
         from bench.recorders import table
 

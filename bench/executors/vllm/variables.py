@@ -13,6 +13,7 @@ NEEDED = {
 """Switches that have to be 0, and why."""
 DEFAULTS = {
     "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",  # a row may fill all the model's positions; vLLM counts a token to come as well
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",

@@ -1,0 +1,39 @@
+"""What a run says as soon as a session knows it: its data in one line, and every warning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from bench.journal.events import Event
+
+
+class Teller:
+    """Says everything once, however many sessions and executors report it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._said = console, set[str]()
+
+    def __call__(self, run: str, event: Event) -> None:
+        """run: which executor's sessions report."""
+        if event["event"] == "data" and "rows_read" in event:
+            self.say(f"data: {in_one_line(event)}")
+        elif event["event"] == "warning":
+            self.warn(run, event["text"])
+
+    def warn(self, run: str, text: str) -> None:
+        self.say(f"{run}: warning: {text}")
+
+    def say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._console.print(text, soft_wrap=True)
+
+
+def in_one_line(data: dict[str, Any]) -> str:
+    """What is trained and judged on: the summary of a TaskData in words."""
+    counts = data["examples"]
+    used = f"{counts['train']} to train on, {counts['dev']} for dev, {counts['eval']} for evaluation"
+    beside = f"; not read: {', '.join(data['left_out'])}" if data.get("left_out") else ""
+    return f"{data['task']}, {data['origin']}: {data['rows_read']} rows read, {used}; tokenizer: {data['tokenizer']}{beside}"
