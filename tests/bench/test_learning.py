@@ -1,6 +1,6 @@
 """Fine-tuning is real: held-out accuracy rises with LoZO for every seed, and does not when the gradient's sign is a coin toss.
 
-`python -m pytest tests/bench/test_learning.py --seeds 5 -s` prints the accuracies that the README quotes.
+`python -m pytest tests/bench/test_learning.py --seeds 5 -s` prints the accuracies that docs/results.md quotes.
 """
 
 from __future__ import annotations

@@ -1,13 +1,10 @@
 """A package of a user's own adds an algorithm: one file, one entry point, no fork. It is really built and installed."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from installed import bench_with
 
 from bench.result import find_results, load_result
 
@@ -17,17 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "outside"
 @pytest.fixture(scope="module")
 def bench_with_it(tmp_path_factory):
     """The command line of an environment in which the package is installed."""
-    source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
-    shutil.copytree(PACKAGE, source, dirs_exist_ok=True)
-    install = ["pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(site), str(source)]
-    subprocess.run([sys.executable, "-m", *install], check=True, capture_output=True)
-    path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
-
-    def call(*arguments):
-        command = [sys.executable, "-m", "bench", *arguments]
-        return subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
-
-    return call
+    return bench_with(PACKAGE, tmp_path_factory.mktemp("installed"))
 
 
 def test_list_says_where_each_name_comes_from(bench_with_it):

@@ -1,0 +1,56 @@
+"""What the pages point at is there: files, names in the code, options of the command line; and pictures are as drawn."""
+
+import ast
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from bench.cli import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(page for pattern in ("*.md", "docs/*.md", "results/**/*.md") for page in ROOT.glob(pattern))
+LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+NAME = re.compile(r"`([\w/]+\.py):(\w+)`")
+COMMAND = re.compile(r"python -m bench (\w[^`#\n]*(?:\n[^`\n]*(?=`))?)")
+
+
+def page_id(page):
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_links_lead_somewhere(page):
+    links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_names_of_the_code_are_defined_where_the_page_says(page):
+    missing = []
+    for file, name in NAME.findall(page.read_text()):
+        tree = ast.parse((ROOT / file).read_text())
+        found = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        missing += [] if name in found else [f"{file}:{name}"]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_commands_have_the_options_they_are_given(page):
+    verbs = typer.main.get_command(app).commands
+    wrong = []
+    for command in COMMAND.findall(page.read_text()):
+        verb, *rest = shlex.split(command)
+        known = {name for parameter in verbs[verb].params for name in (*parameter.opts, *parameter.secondary_opts)}
+        wrong += [f"{verb} {word}" for word in rest if word.startswith("--") and word not in known | {"--help"}]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", ["step", "architecture"])
+def test_a_picture_is_what_its_script_draws(name, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    drawn = runpy.run_path(str(ROOT / "docs" / f"{name}.py"))["draw"]()
+    assert (ROOT / "docs" / f"{name}.svg").read_text() == drawn, f"stale: run `python docs/{name}.py`"
