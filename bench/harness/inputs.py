@@ -31,6 +31,11 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
 
     source = resolve_model(spec.model, spec.weights, trust_remote_code=spec.trust_remote_code)
     task = load_task(spec.task, source=source, options=TaskOptions.of(spec.to_json()))
+    if len(task.train) < spec.batch_size:
+        raise UsageError(
+            f"--batch-size {spec.batch_size}: there are {len(task.train)} rows to train on ({task.summary['origin']}); "
+            "lower it, or give more rows with --data"
+        )
     if len({len(example.options) for split in (task.train, task.dev, task.eval) for example in split}) > 1:
         raise UsageError(f"--task {spec.task}: its examples have different numbers of options, which no executor scores yet")
     if len(task.train) < spec.batch_size:
