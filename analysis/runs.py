@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 
 from analysis.statistics import Sample
+from bench.config import RunSpec
 from bench.result import Result, SessionResult, find_results, load_result
 
 FEATURES = ("batching", "kv", "lora")
 OWN = ("executor", *FEATURES, "loop", "directions", "upstream", "variant")
 """Fields of the specification in which the two sides of a comparison may differ."""
+ADDED = {found.name: found.default for found in fields(RunSpec) if found.default is not MISSING}
+"""What a result from before a field was added ran with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +97,8 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """What has to be equal before timings are compared."""
         environment = self.result.environment
-        fields: dict[str, Any] = {name: value for name, value in self.spec.items() if name not in OWN}
-        fields |= {
+        found: dict[str, Any] = {name: value for name, value in (ADDED | self.spec).items() if name not in OWN}
+        found |= {
             "workload_version": self.result.workload_version,
             "data digest": self.result.data.get("digest"),
             "hardware": environment.get("device"),
@@ -105,8 +108,8 @@ class Run:
             "sample unit": self.unit,
         }
         if self.spec["device"] == "cpu":
-            fields["threads"] = environment.get("threads")
-        return fields
+            found["threads"] = environment.get("threads")
+        return found
 
 
 def find(runs: Iterable[Run], **wanted: str) -> Run | None:

@@ -59,10 +59,28 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class Means:
+    """How a step moves along running means: m = beta m + (1 - beta) g with g the sum of coefficient * Z over the terms, then
+    theta -= rate * m. The state m belongs to the parameters.
+
+    beta_square    v = beta_square v + (1 - beta_square) g^2, and theta -= rate * m' / (sqrt(v') + 1e-8), both without bias
+    window         0: m is kept; else it is summed anew from the terms of so many steps, whose Z are drawn again
+    """
+
+    rate: float
+    beta: float
+    beta_square: float | None = None
+    window: int = 0
+
+
+@dataclass(frozen=True)
 class Update:
-    """theta += coefficient * Z for every term; coefficients are 0-d float32 tensors and may live on a device."""
+    """theta += coefficient * Z for every term, or the move of `means`; coefficients are 0-d float32 tensors and may live on a
+    device. decay: matrices are multiplied by 1 - decay first."""
 
     terms: tuple[tuple[Direction, torch.Tensor], ...]
+    decay: float = 0.0
+    means: Means | None = None
 
 
 @runtime_checkable
@@ -74,6 +92,8 @@ class Workload(Protocol):
     defaults    values of spec fields that the suite's own defaults do not suit, by field name
     tiny        the same for opt-tiny: tuned so that a short run shows the fine-tuning at work
     upstream    the published repository that has this very loop, or None
+    forwards    probes of a step, in words: q stands for the queries
+    keeps       what stays beside the weights from one step to the next, in words; empty: nothing does
     """
 
     name: ClassVar[str]
@@ -82,19 +102,25 @@ class Workload(Protocol):
     defaults: ClassVar[Mapping[str, Any]]
     tiny: ClassVar[Mapping[str, Any]]
     upstream: ClassVar[str | None]
+    forwards: ClassVar[str]
+    keeps: ClassVar[str]
 
     @classmethod
     def from_spec(cls, spec: RunSpec) -> Workload:
-        """The workload with the settings of a spec."""
+        """The workload with the settings of a spec; UsageError for settings that it cannot work with."""
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
 
     def plan(self, step: int) -> tuple[Probe, ...]:
-        """The probe plan of a step: for two-sided estimators (+, -) for each query, 2 x queries probes."""
+        """The probe plan of a step; every step has the same number of probes, and the first one's direction is the step's."""
 
     def update(self, step: int, losses: torch.Tensor) -> Update:
         """The move for losses [n_probes] in plan order. Never reads a value back to the host."""
 
     def projected_gradients(self, losses: torch.Tensor) -> torch.Tensor:
-        """(loss_plus - loss_minus) / (2 eps) for each query, from losses [..., n_probes] to [..., queries]."""
+        """Slope of the loss along each query's Z, from losses [..., n_probes] to [..., queries]: two-sided it is
+        (loss_plus - loss_minus) / (2 eps)."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +168,8 @@ class Executor(Protocol):
         """Facts for the result (plain JSON): model runner, threads, fallbacks, warnings."""
 
     def memory_parts(self) -> dict[str, int]:
-        """Bytes of the tensors held: weights, kv_pool, adapter_slots, accumulated_state; from the tensors themselves."""
+        """Bytes of the tensors held: weights, kv_pool, adapter_slots, accumulated_state, running_means; from the tensors
+        themselves."""
 
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
         """Exact counts of one core step: forwards, rows, tokens_scored, tokens_real, head_rows (rows times vocabulary

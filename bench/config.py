@@ -131,11 +131,28 @@ class RunSpec:
     )
     steps: int = setting(METHOD, "Timed core steps of a session.", "100; opt-tiny: its own", 100, least=1)
     batch_size: int = setting(METHOD, "Examples in a minibatch.", "16", 16, least=1)
-    learning_rate: float = setting(METHOD, "Constant learning rate.", "1e-6; opt-tiny: its own", 1e-6)
+    learning_rate: float = setting(METHOD, "Learning rate, the highest of its schedule.", "1e-6; opt-tiny: its own", 1e-6)
+    lr_schedule: str = setting(
+        METHOD,
+        "How it goes on after --lr-warmup: linear and cosine end at 0.",
+        "constant",
+        "constant",
+        choices=("constant", "linear", "cosine"),
+    )
+    lr_warmup: int = setting(METHOD, "Steps in which it rises to its highest.", "0", 0, least=0)
+    weight_decay: float = setting(METHOD, "Of matrices, in each step, times the learning rate.", "0", 0.0)
+    momentum: float = setting(METHOD, "Weight of the past in a running mean, for workloads that keep one.", "0.9", 0.9)
+    momentum_state: str = setting(
+        METHOD,
+        "kept: the mean, beside the weights; redrawn: past directions, drawn again.",
+        "kept",
+        "kept",
+        choices=("kept", "redrawn"),
+    )
     eps: float = setting(METHOD, "Size of the perturbation.", "1e-3", 1e-3)
-    rank: int = setting(METHOD, "Rank of a direction.", "2; factorized: 128", 2, least=1)
+    rank: int = setting(METHOD, "Rank of a direction.", "2; factorized: 128; fzoo: 16", 2, least=1)
     interval: int = setting(METHOD, "Steps for which LoZO keeps V.", "50", 50, least=1)
-    queries: int = setting(METHOD, "Directions measured in a step.", "1", 1, least=1)
+    queries: int = setting(METHOD, "Directions measured in a step.", "1; one-sided: 4; fzoo: 8", 1, least=1)
     seed: int = setting(METHOD, "Seed of directions and batches.", "0", 0, least=0)
     upstream: str | None = setting(
         METHOD, "Checkout of upstream's code, for the official executor.", "none", None, metavar="PATH"
@@ -160,10 +177,14 @@ class RunSpec:
             whole = isinstance(value, int) and not isinstance(value, bool)
             if found.least is not None and not (whole and value >= found.least):
                 raise UsageError(f"{option(name)} {value}: must be a whole number of at least {found.least}")
-        for name, expected in (("learning_rate", "0 or more"), ("eps", "above 0")):
+        for name, expected in (("learning_rate", "0 or more"), ("eps", "above 0"), ("weight_decay", "0 or more")):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not math.isfinite(value) or value < 0 or (name == "eps" and value == 0):
                 raise UsageError(f"{option(name)} {value}: must be a finite number, {expected}")
+        if not isinstance(self.momentum, int | float) or not 0 <= self.momentum < 1:
+            raise UsageError(f"--momentum {self.momentum}: must be a number from 0 to below 1")
+        if self.weight_decay * self.learning_rate >= 1:
+            raise UsageError(f"--weight-decay {self.weight_decay}: times --learning-rate {self.learning_rate} must be below 1")
 
     def to_json(self) -> dict[str, Any]:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}

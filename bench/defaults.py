@@ -41,6 +41,7 @@ def complete(given: dict[str, Any]) -> RunSpec:
         values["evaluate"] = chosen["eval_every"] > 0
     spec = RunSpec(**(values | chosen))
     entry.capabilities.check(spec, kind)
+    kind.from_spec(spec)
     if spec.data is not None and not Path(spec.data).exists():
         raise UsageError(f"--data {spec.data}: no such file; give a parquet, jsonl, tsv or csv file")
     if entry.check is not None:

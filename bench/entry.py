@@ -22,6 +22,7 @@ class Capabilities:
     max_rank    by kind; a kind that is missing has no bound
     variants    rungs of the attribution it can be switched to (bench.api.VARIANTS)
     upstream    published repositories whose loops it has, for --directions upstream
+    means       whether it moves along running means of the steps
     """
 
     batching: tuple[str, ...] = ("sequential", "paired")
@@ -35,6 +36,7 @@ class Capabilities:
     max_rank: Mapping[Kind, int] = field(default_factory=dict)
     variants: tuple[str, ...] = ()
     upstream: tuple[str, ...] = ()
+    means: bool = True
 
     def publishes(self, workload: type[Workload], queries: int) -> bool:
         """Whether the loop of a workload is upstream's own here: upstream has one query."""
@@ -54,6 +56,8 @@ class Capabilities:
         if kind not in self.scopes:
             kinds = ", ".join(self.scopes)
             raise UsageError(f"--executor {spec.executor}: does not run {kind} directions ({spec.workload}); it runs {kinds}")
+        if workload.keeps and not self.means:
+            raise UsageError(f"--executor {spec.executor}: keeps no running means ({spec.workload} does); use --executor eager")
         _one_of(spec, "scope", self.scopes[kind], f" with {spec.workload}")
         _one_of(spec, "dtype", self.dtypes[spec.device], f" on {spec.device}")
         most = self.max_rank.get(kind, spec.rank)
@@ -63,6 +67,9 @@ class Capabilities:
             raise UsageError(f"--lora {spec.lora}: the dense noise of {spec.workload} fits in no adapter; use --lora dense")
         if spec.directions == "upstream" and not self.publishes(workload, spec.queries):
             raise UsageError(f"--directions upstream: {self._published}; use --directions shared")
+        if spec.directions == "upstream" and (spec.lr_schedule, spec.lr_warmup, spec.weight_decay) != ("constant", 0, 0):
+            constant = "upstream's loops have a constant learning rate and no weight decay here"
+            raise UsageError(f"--directions upstream: {constant}; use --directions shared")
         if spec.lora == "dense" and spec.batching == "paired":
             raise UsageError("--lora dense --batching paired: dense weights hold one state at a time; use --batching sequential")
 

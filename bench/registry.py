@@ -52,6 +52,13 @@ WORKLOADS = Table(
         "lozo": "workloads.lozo:LoZO",
         "mezo": "workloads.mezo:MeZO",
         "factorized": "workloads.factorized:Factorized",
+        "one-sided": "workloads.one_sided:OneSided",
+        "fzoo": "workloads.fzoo:FZOO",
+        "zo-sign": "workloads.zo_sign:ZOSign",
+        "three-points": "workloads.three_points:ThreePoints",
+        "lozo-m": "workloads.lozo_m:LoZOM",
+        "mezo-m": "workloads.mezo_m:MeZOM",
+        "zo-adam": "workloads.zo_adam:ZOAdam",
     },
 )
 EXECUTORS = Table(
@@ -140,5 +147,6 @@ def make_executor(name: str) -> Executor:
 
 
 def check(spec: RunSpec) -> None:
-    """UsageError for the first thing in a spec that its executor cannot honour."""
+    """UsageError for the first thing in a spec that its executor or its workload cannot honour."""
     executor_entry(spec.executor).capabilities.check(spec, workload_class(spec.workload))
+    make_workload(spec)

@@ -6,30 +6,32 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from plain_methods import KINDS, METHODS, RATES, rate
 
 from bench.config import RunSpec
 from bench.data import Batch, ModelSource
-from workloads.directions import directions
+from workloads.directions import Drawn, directions
 from workloads.models.weights import layout, load_model
-
-KINDS = {"lozo": "lowrank", "mezo": "dense", "factorized": "factorized"}
-RATES = {"lozo": 1e-4, "mezo": 1e-5, "factorized": 1e-5}
 
 
 class PlainLoop:
-    """W +- eps Z, the difference of the losses, a step along Z; every number in double precision."""
+    """The weights and what is done with them, every number in double precision; `plain_methods` has the algorithms."""
 
     def __init__(self, source: ModelSource, spec: RunSpec) -> None:
         self.spec, self.model = spec, load_model(source, torch.float32, "cpu").double()
         self.layout = layout(self.model, spec.scope)
         self.weights = {name: self.model.get_parameter(name) for name in self.layout}
         self.start = {name: weight.clone() for name, weight in self.weights.items()}
+        self.steps: list[dict[str, torch.Tensor]] = []
+        self.held: dict[str, Any] = {}
 
-    def z(self, step: int, query: int) -> dict[str, torch.Tensor]:
+    def draw(self, step: int, query: int) -> Drawn:
         s: Any = self.spec
         options = {"kind": KINDS[s.workload], "rank": s.rank, "interval": s.interval, "query": query}
-        drawn = directions(s.seed, step, self.layout, "cpu", **options)
-        found = {}
+        return directions(s.seed, step, self.layout, "cpu", **options)
+
+    def z(self, step: int, query: int) -> dict[str, torch.Tensor]:
+        drawn, found = self.draw(step, query), {}
         for name in self.layout:
             if drawn.factored(name):
                 found[name] = drawn.scale * drawn.u(name).double() @ drawn.v(name).double().T
@@ -50,19 +52,12 @@ class PlainLoop:
 
     @torch.no_grad()
     def step(self, number: int, batch: Batch) -> torch.Tensor:
-        """Losses [2 * queries]: plus and minus of each query."""
-        s, losses, moves = self.spec, [], []
-        for query in range(s.queries):
-            z = self.z(number, query)
-            self.add(z, s.eps)
-            plus = self.loss(batch)
-            self.add(z, -2 * s.eps)
-            minus = self.loss(batch)
-            self.add(z, s.eps)
-            losses += [plus, minus]
-            moves.append((z, (plus - minus).item() / (2 * s.eps)))
-        for z, gradient in moves:
-            self.add(z, -s.learning_rate * gradient / s.queries)
+        """Losses [n_probes]; then matrices decay and the weights move."""
+        before = {name: weight.clone() for name, weight in self.weights.items()}
+        losses = METHODS[self.spec.workload](self, number, batch)
+        for name, weight in self.weights.items():
+            if weight.ndim == 2:
+                weight -= rate(self, number) * self.spec.weight_decay * before[name]
         return torch.stack(losses)
 
     def change_error(self, found: dict[str, torch.Tensor]) -> float:
@@ -74,11 +69,12 @@ class PlainLoop:
 
 def tiny_spec(workload: str, executor: str, **changes: object) -> RunSpec:
     """Shared directions; the executor's own features unless changed."""
-    dense = workload == "mezo" or executor == "official"
+    kind = KINDS[workload]
+    dense = kind == "dense" or executor == "official"
     features = {"batching": "sequential" if dense else "paired", "lora": "dense" if dense else "fused"}
     features |= {"kv": "recompute" if executor == "official" else "shared", "directions": "shared"}
     features["loop"] = "resident" if executor == "vllm" else "requests"
-    method = {"rank": 16 if workload == "factorized" else 2, "interval": 4, "learning_rate": RATES[workload], "batch_size": 8}
+    method = {"rank": 16 if kind == "factorized" else 2, "interval": 4, "learning_rate": RATES[workload], "batch_size": 8}
     names = {"model": "tiny", "weights": "random", "task": "sst2", "dtype": "float32", "device": "cpu"}
     fields: Any = {"workload": workload, "executor": executor, **names, **features, **method, **changes}
     return RunSpec(**fields)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from bench.api import Direction, Kind
-from workloads.two_sided import SHORT_RUN, TwoSided
+from workloads.method import SHORT_RUN
+from workloads.two_sided import TwoSided
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ import torch
 
 from baselines.eager.modules import wrap
 from baselines.eager.scoring import Scorer
-from baselines.eager.states import AdapterStates
+from baselines.eager.states import AdapterStates, groups
 from bench.api import FACTORED, Probe, Snapshot, Update, Workload, mark, phase
 from bench.config import RunSpec
 from bench.data import Batch, ModelSource, TaskData
-from bench.registry import check
+from bench.registry import check, make_workload
 from workloads.models.memory import release
 from workloads.models.weights import layout, load_model
 from workloads.parameters.parameters import Parameters, epochs
@@ -119,6 +119,7 @@ class EagerExecutor:
             "kv_pool": 0,
             "adapter_slots": self._adapters.nbytes() if self._adapters else 0,
             "accumulated_state": held["accumulated_state"],
+            "running_means": held["running_means"],
         }
 
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
@@ -130,15 +131,15 @@ class EagerExecutor:
         factored = sum(out * inner for out, inner in matrices) * itemsize
         scoped = sum(w.numel() for w in self.moved.weights.values()) * itemsize
         dense = self.spec.lora == "dense"
-        written = (scoped - factored) * queries * (2 if dense else 1)  # Gaussian updates, and their copy
+        written = self.moved.written(self._workload, self.spec.weight_decay, queries)
         columns = sum(out for out, _ in matrices) * self.spec.rank * (2 if kind == "lowrank" else 1)
-        groups = queries if self.spec.batching == "paired" else n
+        sides = len(groups(probes)) if self.spec.batching == "paired" else n
         return {
             "forwards": 1 if self.spec.batching == "paired" else n,
             **{name: n * count for name, count in scored.items()},
             "weight_bytes_written": written + ((n + 1) * scoped if dense else 0),
             "fold_bytes_written": factored * (2 if dense else 1),
-            "adapter_bytes_written": 0 if dense else groups * columns * itemsize + n * (scoped - factored),
+            "adapter_bytes_written": 0 if dense else sides * columns * itemsize + n * (scoped - factored),
             "host_syncs": 0,
         }
 
@@ -147,7 +148,7 @@ class EagerExecutor:
         release()
 
     def _use(self, spec: RunSpec) -> None:
-        self.spec = spec
+        self.spec, self._workload = spec, make_workload(spec)
         self._scorer.use(spec.variant)
         self.moved.keep_copy(spec.lora == "dense")
 

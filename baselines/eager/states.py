@@ -36,9 +36,7 @@ class AdapterStates:
         fused: bool,
     ) -> None:
         """draw: of each direction; accumulated: float32 [sum(out), rank] over the V that all probes share, or None."""
-        runs = [list(run) for _, run in groupby(probes, key=lambda probe: probe.direction)]
-        if len({len(run) for run in runs}) > 1:
-            runs = [[probe] for probe in probes]
+        runs = groups(probes)
         drawn = [draw[run[0].direction] for run in runs]
         self.probes, self.groups, self.fused = len(probes), len(runs), fused
         self._weights, self._owners = weights, [draw[probe.direction] for probe in probes]
@@ -120,6 +118,12 @@ class AdapterStates:
     def _vt(self, name: str, group: int) -> torch.Tensor:
         vts = self._vts(name)
         return vts[group if len(vts) > 1 else 0]
+
+
+def groups(probes: Sequence[Probe]) -> list[list[Probe]]:
+    """Probes that share a U: those of one direction, where each direction has as many; else each by itself."""
+    runs = [list(run) for _, run in groupby(probes, key=lambda probe: probe.direction)]
+    return runs if len({len(run) for run in runs}) == 1 else [[probe] for probe in probes]
 
 
 def _u_side(drawn: Drawn, accumulated: torch.Tensor | None) -> torch.Tensor:

@@ -25,6 +25,7 @@ ENTRY = ExecutorEntry(
         directions=("shared", "upstream"),
         scopes={"lowrank": BOTH, "dense": BOTH, "factorized": BOTH},
         upstream=tuple(ORIGINS),
+        means=False,
     ),
     fastest={"batching": "sequential", "kv": "recompute", "lora": "dense", "loop": "requests"},
     check=check,

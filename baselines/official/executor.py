@@ -74,6 +74,8 @@ class OfficialExecutor:
 
     def apply(self, update: Update) -> None:
         """theta += coefficient * Z in the model's dtype, each coefficient read back to the host as upstream does."""
+        if update.decay:
+            self.weights.decay(update.decay)
         with phase("update"):
             for direction, coefficient in update.terms:
                 self.weights.update(self._noise(direction), 1.0, -coefficient.item())
@@ -133,20 +135,21 @@ class OfficialExecutor:
 
     def memory_parts(self) -> dict[str, int]:
         weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
-        return {"weights": weights, "kv_pool": 0, "adapter_slots": 0, "accumulated_state": 0}
+        return {"weights": weights, "kv_pool": 0, "adapter_slots": 0, "accumulated_state": 0, "running_means": 0}
 
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
         rows, directions = self._rows(batch)["input_ids"], len({probe.direction for probe in probes})
         scored = rows.numel() * len(probes)
         passes = len(probes) + 2 * directions  # one rewrite per probe; per direction one back and one update
         scoped = sum(p.numel() * p.element_size() for _, p in self.weights.parameters)
+        matrices = sum(p.numel() * p.element_size() for _, p in self.weights.parameters if p.ndim == 2)
         return {
             "forwards": len(probes),
             "rows": rows.size(0) * len(probes),
             "tokens_scored": scored,
             "tokens_real": sum(len(e.prompt) + len(option) for e in batch for option in e.options) * len(probes),
             "head_rows": scored * self.model.get_output_embeddings().weight.size(0),
-            "weight_bytes_written": passes * scoped,
+            "weight_bytes_written": passes * scoped + (matrices if self.spec.weight_decay else 0),
             "fold_bytes_written": 0,
             "adapter_bytes_written": 0,
             "host_syncs": directions + isinstance(self.loop, UpstreamLoop),  # which reads the losses apart from the gradient

@@ -75,6 +75,14 @@ class Rewriting:
                     move = move + self.weight_decay * parameter.data
                 parameter.data = parameter.data - learning_rate * move
 
+    @torch.no_grad()
+    def decay(self, share: float) -> None:
+        """Matrices times 1 - share."""
+        with phase("update"):
+            for _, parameter in self.parameters:
+                if parameter.ndim == 2:
+                    parameter.data = parameter.data * (1 - share)
+
     def loss(self, batch: Mapping[str, Any]) -> torch.Tensor:
         """0-d, in the model's dtype."""
         with phase("score"):

@@ -182,9 +182,9 @@ def factoring(tuned: Tuned, rank: int | None) -> Callable[[str, torch.Tensor], F
 
     spec = tuned.spec
     dense = tuned.workload.kind not in FACTORED
-    if dense or spec.directions == "upstream":
+    if dense or spec.directions == "upstream" or spec.weight_decay:
         if rank is None:
-            kind = "dense noise" if dense else "upstream's own directions"
+            kind = "dense noise" if dense else "weights that decayed" if spec.weight_decay else "upstream's own directions"
             raise UsageError(f"--format peft: {kind} have no factors to export; give --rank (by SVD), or use --format merged")
         return lambda name, moved: decompose(moved, rank)
     layout = {name: tuple(value.shape) for name, value in tuned.parameters.items()}

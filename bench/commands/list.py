@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.table import Table
@@ -23,6 +24,7 @@ def list_all(*, verbose: bool = False) -> int:
     console, broken = stderr_console(), dict[str, str]()
     workloads = {name: found for name in WORKLOADS if (found := _try(workload_class, name, broken))}
     executors = {name: found for name in EXECUTORS if (found := _try(executor_entry, name, broken))}
+    console.print(methods(workloads))
     table = Table(
         "workload", "executor", "--scope", "--batching", "--kv", "--lora", "--directions", "largest --rank", title="Cells"
     )
@@ -60,7 +62,10 @@ def list_all(*, verbose: bool = False) -> int:
         console.print(task_table())
         console.print("lengths are those of the generated stand-ins, which have about the data sets' own")
     found_all: dict[str, Any] = {
-        "workloads": list(workloads),
+        "workloads": {
+            name: {"kind": kind.kind, "forwards": kind.forwards, "keeps": kind.keeps, "summary": summary(kind)}
+            for name, kind in workloads.items()
+        },
         "executors": {
             name: {"workloads": supported[name], "loop": entry.capabilities.loop, "dtype": entry.capabilities.dtypes}
             for name, entry in executors.items()
@@ -75,10 +80,24 @@ def list_all(*, verbose: bool = False) -> int:
     return 0
 
 
+def methods(workloads: Mapping[str, type[Workload]]) -> Table:
+    """What each workload does, what a step of it costs, and what it keeps."""
+    headings = ("workload", "directions", "forwards a step", "kept between steps", "what it does")
+    table = Table(*headings, title="Workloads (q: --queries)")
+    for name, kind in workloads.items():
+        table.add_row(_named(WORKLOADS, name), kind.kind, kind.forwards, kind.keeps or "-", summary(kind))
+    return table
+
+
+def summary(workload: type[Workload]) -> str:
+    """The first line of the module that has it, where formula and source stand."""
+    return (sys.modules[workload.__module__].__doc__ or "").strip().split("\n")[0]
+
+
 def cell(workload: type[Workload], entry: ExecutorEntry) -> dict[str, Any] | None:
     """What an executor supports of a workload, by option; None where it does not run it."""
     c, adapter = entry.capabilities, workload.kind in FACTORED
-    if workload.kind not in c.scopes:
+    if workload.kind not in c.scopes or (workload.keeps and not c.means):
         return None
     return {
         "scope": c.scopes[workload.kind],

@@ -169,8 +169,8 @@ class Training:
                         self.evaluate(keeper.best, "best")
 
     def report(self, step: Step) -> None:
-        direction = self.workload.plan(step.step)[0].direction
-        replayable = {"seed": self.executor.seed(step.step), "epoch": direction.epoch, "learning_rate": self.spec.learning_rate}
+        direction, rate = self.workload.plan(step.step)[0].direction, self.workload.rate(step.step)
+        replayable = {"seed": self.executor.seed(step.step), "epoch": direction.epoch, "learning_rate": rate}
         self.emit({"event": "step", "warmup": step.step < self.spec.warmup, **asdict(step), **replayable})
 
     def stage(self, name: str) -> None:

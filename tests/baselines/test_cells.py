@@ -36,6 +36,38 @@ def follow(executor: Any, truth: Any, examples: tuple, steps: int = 10) -> tuple
     return worst, truth.change_error(executor.parameters())
 
 
+METHODS: list[tuple[str, str, dict[str, Any]]] = [
+    *((w, e, {"queries": 3}) for w in ("one-sided", "fzoo", "zo-sign", "three-points") for e in ("official", "eager")),
+    *((w, "eager", {"queries": 2}) for w in ("lozo-m", "mezo-m", "zo-adam")),
+    *((w, "eager", {"scope": "full"}) for w in ("one-sided", "three-points", "lozo-m", "zo-adam")),
+    ("lozo-m", "eager", {"lora": "dense", "batching": "sequential", "momentum": 0.5}),
+    ("fzoo", "eager", {"queries": 2, "lora": "unfused"}),
+    ("mezo-m", "eager", {"momentum_state": "redrawn"}),
+    *(("lozo", e, {"weight_decay": 50.0, "lr_schedule": "linear", "lr_warmup": 3, "steps": 1}) for e in ("official", "eager")),
+    ("factorized", "eager", {"weight_decay": 500.0, "lr_schedule": "cosine", "scope": "full"}),
+    ("mezo", "eager", {"weight_decay": 500.0, "scope": "full", "queries": 2}),
+    ("lozo-m", "eager", {"weight_decay": 50.0, "lr_schedule": "cosine", "steps": 3, "warmup": 7}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("workload", "executor", "changes"), METHODS, ids=str)
+def test_a_method_follows_its_formula(
+    workload: str,
+    executor: str,
+    changes: dict,
+    tiny_spec: Make,
+    loaded: Make,
+    plain_loop: Make,
+    tiny_source: Make,
+    tiny_task: Any,
+) -> None:
+    """Across resampled V, with learning rates that change and weights that decay."""
+    spec, source = tiny_spec(workload, executor, **changes), tiny_source("opt")
+    loss_error, change_error = follow(loaded(spec, source, tiny_task), plain_loop(source, spec), tiny_task.train)
+    assert loss_error <= LOSS_TOLERANCE
+    assert change_error <= CHANGE_TOLERANCE
+
+
 @pytest.mark.parametrize(("workload", "executor", "scope", "architecture"), CELLS)
 def test_a_cell_follows_the_float64_loop(
     workload: str, executor: str, scope: str, architecture: str, tiny_spec: Make, loaded: Make, plain_loop: Make,

@@ -56,6 +56,9 @@ def test_list_shows_what_each_cell_supports(bench):
     assert (lozo["scope"], lozo["lora"], lozo["max_rank"]) == (["lora"], ["dense", "unfused", "fused"], 256)
     assert vllm["workloads"]["mezo"]["lora"] == ["dense"]
     assert outcome.json["executors"]["official"]["workloads"]["lozo"]["kv"] == ["recompute"]
+    assert "lozo-m" in vllm["workloads"] and "lozo-m" not in outcome.json["executors"]["official"]["workloads"]
+    fzoo = outcome.json["workloads"]["fzoo"]
+    assert (fzoo["kind"], fzoo["forwards"], fzoo["keeps"]) == ("factorized", "q + 1", "") and "deviation" in fzoo["summary"]
     assert "opt-13b" in outcome.json["models"] and "opt-13b" in outcome.err
 
 

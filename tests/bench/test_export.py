@@ -71,8 +71,9 @@ def merged(folder: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder).eval()
 
 
-def test_the_adapter_scores_as_the_run_did(bench, runs, tmp_path):
-    run = runs("eager")
+@pytest.mark.parametrize("workload", ["lozo", "lozo-m"])
+def test_the_adapter_scores_as_the_run_did(bench, runs, tmp_path, workload):
+    run = runs("eager", **({} if workload == "lozo" else {"workload": workload, "learning_rate": 3e-3}))
     outcome = bench("export", run.id, "--state", "last", "--output", str(tmp_path / "a"), "--results", str(run.folder))
     assert outcome.code == 0, outcome.err
     facts = outcome.json
@@ -113,6 +114,7 @@ def merged_from(bench, run: Killable, folder: Path) -> Any:
         ("eager", {}),
         ("eager", {"workload": "mezo", "scope": "full", "learning_rate": 1e-4}),
         ("eager", {"workload": "factorized", "rank": 4, "learning_rate": 1e-4}),
+        ("eager", {"workload": "one-sided", "queries": 3, "weight_decay": 5.0, "lr_schedule": "cosine", "lr_warmup": 3}),
         ("official", {}),
         ("official", {"workload": "mezo", "learning_rate": 1e-4}),
     ],
@@ -136,6 +138,16 @@ def test_the_best_state_is_the_one_of_lowest_dev_loss(bench, runs, tmp_path):
     outcome = bench("export", run.id, "--format", "merged", "--output", str(tmp_path / "m"), "--results", str(run.folder))
     assert outcome.json["step"] == best
     assert held_out_loss(merged(tmp_path / "m"), run) == pytest.approx(evaluated(run, "best"), abs=1e-5)
+
+
+def test_the_journal_has_the_rate_of_each_step_and_decay_leaves_no_factors(bench, runs, tmp_path):
+    run = runs("eager", workload="one-sided", queries=3, weight_decay=5.0, lr_schedule="cosine", lr_warmup=3)
+    steps = run.journal.sessions[0].steps
+    assert [len(step.losses) for step in steps] == [4] * 30 and [len(step.projected_gradients) for step in steps] == [3] * 30
+    rates = [step.learning_rate for step in steps]
+    assert rates[:4] == pytest.approx([1e-3 / 3, 2e-3 / 3, 1e-3, 1e-3]) and rates[16] < 6e-4 and 0 < rates[29] < 1e-5
+    refused = bench("export", run.id, "--output", str(tmp_path / "a"), "--results", str(run.folder))
+    assert refused.code == 2 and "decayed" in refused.err and "--rank" in refused.err
 
 
 def test_dense_changes_become_adapters_by_svd(bench, runs, tmp_path):

@@ -19,6 +19,7 @@ from bench.defaults import complete
 from bench.errors import UsageError
 from bench.journal.events import SessionLog
 from bench.journal.file import JournalWriter, header_entry, read_journal
+from bench.registry import WORKLOADS
 from bench.result import load_result
 
 scalars = (
@@ -61,7 +62,7 @@ def test_a_specification_is_valid_or_refused(changes):
 options = st.fixed_dictionaries(
     {"executor": st.just("fake")},
     optional={
-        "workload": st.sampled_from(["lozo", "mezo", "factorized", "x"]),
+        "workload": st.sampled_from([*WORKLOADS.own, "x"]),
         "batching": st.sampled_from([*CHOICES["batching"], "x"]),
         "kv": st.sampled_from([*CHOICES["kv"], ""]),
         "lora": st.sampled_from([*CHOICES["lora"]]),

@@ -52,7 +52,7 @@ def test_a_second_call_measures_nothing_again(ablation):
 def test_bad_input_exits_2(tmp_path):
     for arguments, words in [
         (["ablate", "--executor", "official"], "no features to switch"),
-        (["ablate", "--workload", "mezo"], "choose lozo or factorized"),
+        (["ablate", "--workload", "mezo"], "choose lozo or factorized or"),
         (["reproduce", "nothing"], "core-step"),
         (["reproduce", "all", "--budget", "0"], "--budget 0"),
     ]:

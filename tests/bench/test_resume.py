@@ -87,13 +87,23 @@ def test_damage_is_named_and_the_last_good_state_used(tmp_path):
     assert trajectory(run.session) == expected
 
 
+DENSE = {"lora": "dense", "batching": "sequential"}
 CELLS = [
     ("eager", "lozo", {"dtype": "float16", "queries": 2}),
     ("eager", "lozo", {"scope": "full", "lora": "dense", "batching": "sequential"}),
     ("eager", "factorized", {"rank": 4, "queries": 2, "dtype": "bfloat16"}),
-    ("eager", "mezo", {"lora": "dense", "batching": "sequential", "scope": "full"}),
+    ("eager", "mezo", {**DENSE, "scope": "full"}),
     ("official", "lozo", {"directions": "upstream", "scope": "full", "dtype": "bfloat16"}),
     ("official", "mezo", {"directions": "upstream"}),
+    ("eager", "one-sided", {"queries": 3, "lr_schedule": "cosine", "lr_warmup": 2, "weight_decay": 10.0}),
+    ("eager", "fzoo", {"rank": 4, "queries": 3, "dtype": "float16"}),
+    ("eager", "three-points", {"weight_decay": 10.0, "dtype": "bfloat16"}),
+    ("eager", "lozo-m", {"queries": 2}),
+    ("eager", "lozo-m", {"scope": "full", "dtype": "float16", "weight_decay": 10.0}),
+    ("eager", "mezo-m", {**DENSE, "momentum_state": "redrawn", "momentum": 0.1}),
+    ("eager", "mezo-m", {**DENSE, "dtype": "bfloat16", "queries": 2}),
+    ("eager", "zo-adam", {**DENSE, "scope": "full"}),
+    ("official", "one-sided", {"queries": 2, "weight_decay": 10.0}),
     ("official", "lozo", {"queries": 2}),
     ("official", "factorized", {"rank": 4}),
 ]

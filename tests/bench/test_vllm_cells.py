@@ -79,6 +79,13 @@ CELLS = [
     ("opt", "factorized", {"queries": QUERIES}),
     ("llama", "lozo", {}),
     ("llama", "factorized", {}),
+    ("opt", "one-sided", {"queries": 4}),
+    ("opt", "fzoo", {"queries": 5}),
+    ("opt", "zo-sign", {"queries": 2}),
+    ("opt", "three-points", {"queries": 2}),
+    ("opt", "lozo-m", {"weight_decay": 50.0, "lr_schedule": "cosine", "lr_warmup": 2}),
+    ("opt", "mezo-m", {"momentum_state": "redrawn"}),
+    ("opt", "zo-adam", {"scope": "full", "weight_decay": 50.0}),
     ("qwen3", "lozo", {}),
     ("qwen3", "factorized", {}),
 ]
@@ -100,7 +107,8 @@ def test_a_cell_follows_the_float64_loop(
             losses = executor.score(batch, method.plan(number))
             executor.apply(method.update(number, losses))
         assert torch.allclose(losses.double(), expected, rtol=0, atol=2e-5), number
-        assert len(forwards) - before == (2 * spec.queries if workload == "mezo" else 1)  # adapters: all probes in one batch
+        probes = len(losses) if spec.lora == "dense" else 1  # adapters: all probes in one batch
+        assert len(forwards) - before == probes == executor.work(batch, method.plan(number))["forwards"]
     assert truth.change_error(executor.parameters()) <= 1e-3
 
 

@@ -11,12 +11,22 @@ from bench.api import Direction, Workload
 from workloads import directions
 from workloads.directions import draw
 from workloads.factorized import Factorized
+from workloads.fzoo import FZOO
 from workloads.lozo import LoZO
+from workloads.lozo_m import LoZOM
 from workloads.mezo import MeZO
+from workloads.mezo_m import MeZOM
+from workloads.one_sided import OneSided
 from workloads.parameters.accumulated import AccumulatedState
+from workloads.parameters.parameters import Parameters
 from workloads.parameters.rounding import add_
+from workloads.schedule import Schedule
+from workloads.three_points import ThreePoints
+from workloads.zo_adam import ZOAdam
+from workloads.zo_sign import ZOSign
 
 METHODS: list[Any] = [LoZO, MeZO, Factorized]
+OTHERS: list[Any] = [OneSided, FZOO, ZOSign, ThreePoints, LoZOM, MeZOM, ZOAdam]
 LAYOUT = {"a": (5, 4), "bias": (5,), "b": (3, 6)}
 
 
@@ -47,6 +57,78 @@ def test_the_update_is_the_mean_of_the_queries_along_what_was_measured(kind: Any
     assert torch.allclose(chosen.projected_gradients(history), gradients.expand(2, 2), atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", [OneSided, FZOO])
+def test_one_sided_plans_score_theta_once(kind: Any) -> None:
+    chosen = method(kind)
+    assert isinstance(chosen, Workload)
+    plan = chosen.plan(4)
+    assert [(probe.shift, probe.direction.query) for probe in plan] == [(0.0, 0), (0.01, 0), (0.01, 1)]
+    losses = torch.tensor([0.5, 0.7, 0.4])
+    assert chosen.projected_gradients(losses).tolist() == pytest.approx([20.0, -10.0], rel=1e-5)
+    assert [direction for direction, _ in chosen.update(4, losses).terms] == [plan[1].direction, plan[2].direction]
+
+
+def test_fzoo_divides_by_the_spread_and_stands_still_where_there_is_none() -> None:
+    chosen = method(FZOO, queries=3)
+    found = chosen.coefficients(0, torch.tensor([1.0, 1.1, 1.2, 1.3]))
+    assert found.tolist() == pytest.approx([-0.1 / 3 * 1, -0.1 / 3 * 2, -0.1 / 3 * 3], rel=1e-4)
+    scaled = chosen.coefficients(0, torch.tensor([10.0, 11.0, 12.0, 13.0]))
+    assert torch.allclose(scaled, found, rtol=1e-4)
+    assert chosen.coefficients(0, torch.tensor([1.0, 2.0, 2.0, 2.0])).tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize(("losses", "expected"), [
+    ([1.0, 2.0, 0.9, 0.8, 1.5], [0.0, 0.1]),
+    ([1.0, 2.0, 0.7, 0.8, 1.5], [-0.1, 0.0]),
+    ([0.6, 2.0, 0.7, 0.8, 1.5], [0.0, 0.0]),
+])  # fmt: skip
+def test_three_points_keep_the_best(losses: list[float], expected: list[float]) -> None:
+    chosen = method(ThreePoints)
+    assert [probe.shift for probe in chosen.plan(0)] == [0.0, 0.1, -0.1, 0.1, -0.1]
+    assert chosen.coefficients(0, torch.tensor(losses)).tolist() == pytest.approx(expected)
+
+
+def test_signs_alone_move_zo_sign() -> None:
+    found = method(ZOSign).coefficients(0, torch.tensor([0.7, 0.6, 0.5, 0.8]))
+    assert found.tolist() == pytest.approx([-0.05, 0.05])
+
+
+@pytest.mark.parametrize(("schedule", "expected"), [
+    (Schedule(), [1, 1, 1, 1, 1, 1]),
+    (Schedule("constant", 2, 6), [1 / 2, 1, 1, 1, 1, 1]),
+    (Schedule("linear", 0, 4), [1, 3 / 4, 2 / 4, 1 / 4, 0, 0]),
+    (Schedule("linear", 2, 4), [1 / 2, 1, 1, 1 / 2, 0, 0]),
+    (Schedule("cosine", 0, 4), [1, (1 + 2**-0.5) / 2, 1 / 2, (1 - 2**-0.5) / 2, 0, 0]),
+])  # fmt: skip
+def test_schedules(schedule: Schedule, expected: list[float]) -> None:
+    assert [schedule.share(step) for step in range(6)] == pytest.approx(expected)
+    assert method(LoZO, schedule=schedule).rate(1) == pytest.approx(0.1 * expected[1])
+
+
+def test_a_redrawn_mean_forgets_what_weighs_next_to_nothing() -> None:
+    """At beta 0.1 three steps stand for the mean: the difference to a kept one is a thousandth."""
+    layout, found = {"w": (8, 6), "b": (8,)}, []
+    for window in (0, 3):
+        chosen = method(MeZOM, beta=0.1, window=window, queries=1)
+        moved = Parameters(
+            {name: torch.zeros(shape) for name, shape in layout.items()}, layout, torch.device("cpu"), torch.float32
+        )
+        for step in range(12):
+            moved.apply(chosen.update(step, torch.tensor([1.0 + step, 0.9])))
+        found.append(torch.cat([value.flatten() for value in moved.values().values()]))
+        assert moved.nbytes()["running_means"] == (3 * 4 if window else 4 * (48 + 8))
+    assert 0 < (found[0] - found[1]).norm() / found[0].norm() < 2e-3
+
+
+def test_momentum_of_low_rank_directions_is_as_small_as_u() -> None:
+    layout = {"a": (50, 40), "b": (30, 60)}
+    moved = Parameters({name: torch.zeros(shape) for name, shape in layout.items()}, layout, torch.device("cpu"), torch.float32)
+    chosen = method(LoZOM, queries=2)
+    for step in range(5):
+        moved.apply(chosen.update(step, torch.tensor([1.0, 0.9, 0.8, 0.9])))
+        assert moved.nbytes()["running_means"] == 4 * 2 * (50 + 30)
+
+
 def test_kinds_ranks_and_epochs() -> None:
     lozo, mezo, factorized = (method(kind).plan(5)[2].direction for kind in METHODS)
     assert (lozo.kind, lozo.rank, lozo.epoch) == ("lowrank", 2, (1, 0))
@@ -54,22 +136,23 @@ def test_kinds_ranks_and_epochs() -> None:
     assert (factorized.kind, factorized.rank, factorized.epoch) == ("factorized", 2, (5, 1))
 
 
-@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize("kind", [*METHODS, *OTHERS])
 def test_steps_descend_a_quadratic(kind: Any) -> None:
-    chosen = method(kind, learning_rate=0.01, queries=4, interval=5)
+    rate = {FZOO: 0.1, ZOSign: 0.1, ThreePoints: 0.1, ZOAdam: 0.1}.get(kind, 0.01)
+    chosen = method(kind, learning_rate=rate, queries=4, interval=5)
     torch.manual_seed(0)
     weight, target = torch.zeros(5, 4, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
 
     def loss(w: torch.Tensor) -> torch.Tensor:
         return (w - target).square().sum()
 
-    before = loss(weight)
+    layout, before = {"w": (5, 4)}, loss(weight)
+    moved = Parameters({"w": torch.zeros(5, 4)}, layout, torch.device("cpu"), torch.float32)
     for step in range(150):
-        deltas = [draw(probe.direction, {"w": (5, 4)}, "cpu").delta("w").double() * probe.shift for probe in chosen.plan(step)]
-        losses = torch.stack([loss(weight + delta) for delta in deltas])
-        for direction, coefficient in chosen.update(step, losses).terms:
-            weight += coefficient * draw(direction, {"w": (5, 4)}, "cpu").delta("w").double()
-    assert loss(weight) < 0.2 * before
+        weight = moved.values()["w"].double()
+        deltas = [draw(probe.direction, layout, "cpu").delta("w").double() * probe.shift for probe in chosen.plan(step)]
+        moved.apply(chosen.update(step, torch.stack([loss(weight + delta) for delta in deltas]).float()))
+    assert loss(moved.values()["w"].double()) < 0.2 * before
 
 
 def lowrank(step: int, query: int = 0) -> Direction:

@@ -72,6 +72,14 @@ class AccumulatedState:
         if held is not new:
             held.last, held.flat, held.amount = new.last, held.factor.add_(new.factor), None
 
+    def scale(self, share: float) -> None:
+        """Everything pending times a number."""
+        for held in self.pending.values():
+            if held.amount is None:
+                held.flat = held.flat * share
+            else:
+                held.amount = held.amount * share
+
     def stale(self, current: Collection[Epoch]) -> list[Epoch]:
         """Epochs with updates that the next probes do not share: what has to be folded before they are scored."""
         return [epoch for epoch in self.pending if epoch not in current]

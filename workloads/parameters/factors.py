@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from bench.api import Workload
-from workloads.directions import Layout, draw
-from workloads.parameters.accumulated import AccumulatedState, PendingValues
+from workloads.directions import Layout
+from workloads.parameters.accumulated import PendingValues
+from workloads.parameters.parameters import Parameters
 
 Factors = tuple[torch.Tensor, torch.Tensor]
 """B [out, k] and A [k, in], float32 on the CPU; the change of a matrix is B A."""
@@ -21,11 +22,10 @@ def total_change(
 
     losses    [steps][n_probes], from step 0 on
     """
-    state = AccumulatedState(layout, device, dtype)
+    moved = Parameters({}, layout, torch.device(device), dtype)
     for step, found in enumerate(losses):
-        for direction, coefficient in workload.update(step, torch.tensor(found, dtype=torch.float32, device=device)).terms:
-            state.add(draw(direction, layout, device, dtype), coefficient)
-    return state.values()
+        moved.apply(workload.update(step, torch.tensor(found, dtype=torch.float32, device=device)))
+    return moved.state.values()
 
 
 def reduce(b: torch.Tensor, a: torch.Tensor, rank: int) -> Factors:

@@ -1,4 +1,5 @@
-"""What zeroth-order training moves: scoped weights, the updates pending since the last fold, and a copy for dense states.
+"""What zeroth-order training moves: scoped weights, the updates pending since the last fold, running means of the steps, and a
+copy for dense states.
 
 One object for every executor that keeps its state this way. The executor says how a state is brought to the model and scored;
 drawing, folding, applying, replaying and saving are the same wherever the weights live. Nothing is read back to the host.
@@ -7,14 +8,16 @@ drawing, folding, applying, replaying and saving are the same wherever the weigh
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from bench.api import Direction, Probe, Snapshot, Update, Workload, mark, phase
+from bench.api import FACTORED, Direction, Means, Probe, Snapshot, Update, Workload, mark, phase
 from workloads.directions import Drawn, Layout, draw
 from workloads.parameters.accumulated import AccumulatedState, Epoch
 from workloads.parameters.dense import DenseStates
+from workloads.parameters.means import RunningMeans, weighted
 from workloads.parameters.rounding import add_
 from workloads.parameters.snapshot import restore, save, state_checksum
 
@@ -24,7 +27,7 @@ class Parameters:
 
     def __init__(self, weights: dict[str, torch.Tensor], layout: Layout, device: torch.device, dtype: torch.dtype) -> None:
         self.weights, self.layout, self.device, self.dtype = weights, layout, device, dtype
-        self.state = AccumulatedState(layout, device, dtype)
+        self.state, self.means = AccumulatedState(layout, device, dtype), RunningMeans(layout, device)
         self.dense: DenseStates | None = None
         self._drawn: dict[Direction, Drawn] = {}
 
@@ -57,20 +60,57 @@ class Parameters:
 
     @torch.inference_mode()
     def apply(self, update: Update) -> None:
-        """theta += coefficient * Z for every term: U V^T into the accumulated state, Gaussian noise into the weights."""
+        """Decay, then move: U V^T goes into the accumulated state, Gaussian noise into the weights."""
         with phase("update"):
-            for direction, coefficient in update.terms:
-                drawn = self.draw(direction)
-                if direction.factored:
-                    self.state.add(drawn, coefficient)
-                for name, weight in self.weights.items():
-                    if not drawn.factored(name):
-                        kept = weight if self.dense is None else self.dense.base[name]
-                        delta = drawn.noise(name).float().mul_(coefficient)
-                        add_(kept, delta, direction.seed, direction.step, direction.query, name)
-                        if kept is not weight:
-                            weight.copy_(kept)
+            if update.decay:
+                self._decay(update)
+            if update.means is None:
+                self._move(update)
+            else:
+                self._move_by_means(update, update.means)
             self._drawn.clear()
+
+    def _decay(self, update: Update) -> None:
+        """Matrices times 1 - decay, what is pending of them included: every one of them is rewritten."""
+        self.state.scale(1 - update.decay)
+        direction, _ = update.terms[0]
+        for name, weight in self.weights.items():
+            if weight.ndim == 2:
+                kept = weight if self.dense is None else self.dense.base[name]
+                self._add(name, kept.float() * -update.decay, direction.seed, direction.step, "decay", name)
+
+    def _move(self, update: Update) -> None:
+        for direction, coefficient in update.terms:
+            drawn = self.draw(direction)
+            if direction.factored:
+                self.state.add(drawn, coefficient)
+            for name in self.weights:
+                if not drawn.factored(name):
+                    delta = drawn.noise(name).float().mul_(coefficient)
+                    self._add(name, delta, direction.seed, direction.step, direction.query, name)
+
+    def _move_by_means(self, update: Update, means: Means) -> None:
+        terms = [(self.draw(direction), coefficient) for direction, coefficient in update.terms]
+        newest = terms[-1][0]
+        direction = newest.direction
+        if direction.factored:
+            moved = replace(newest, u_flat=self.means.factor(means, terms))
+            self.state.add(moved, torch.full((), -means.rate, device=self.device))
+        elif means.window:
+            redrawn = self.means.remember(means, update.terms)
+            terms = [(self.draw(past), coefficient * -means.rate) for past, coefficient in redrawn]
+        for name in self.weights:
+            if not newest.factored(name):
+                delta = weighted(name, terms) if means.window else self.means.delta(name, means, terms)
+                self._add(name, delta, direction.seed, direction.step, "means", name)
+
+    def _add(self, name: str, delta: torch.Tensor, *seed: object) -> None:
+        """Into the weights, and into the copy that dense states come back to."""
+        weight = self.weights[name]
+        kept = weight if self.dense is None else self.dense.base[name]
+        add_(kept, delta, *seed)
+        if kept is not weight:
+            weight.copy_(kept)
 
     @torch.inference_mode()
     def replay(self, workload: Workload, step: int, losses: torch.Tensor) -> None:
@@ -111,21 +151,31 @@ class Parameters:
         return found
 
     def snapshot(self) -> Snapshot:
-        return save(self.weights, self.state)
+        return save(self.weights, self.state, self.means)
 
     @torch.inference_mode()
     def restore(self, snapshot: Snapshot) -> None:
-        restore(snapshot, self.weights, self.state, self.dense)
+        restore(snapshot, self.weights, self.state, self.means, self.dense)
 
     def checksum(self) -> str:
-        return state_checksum(self.weights, self.state)
+        return state_checksum(self.weights, self.state, self.means)
 
     def facts(self) -> dict[str, Any]:
         return self.state.facts()
 
     def nbytes(self) -> dict[str, int]:
-        """accumulated_state, and copy: what dense states keep beside the weights."""
-        return {"accumulated_state": self.state.nbytes(), "copy": self.dense.nbytes() if self.dense else 0}
+        """accumulated_state, running_means, and copy: what dense states keep beside the weights."""
+        held = {"accumulated_state": self.state.nbytes(), "running_means": self.means.nbytes()}
+        return held | {"copy": self.dense.nbytes() if self.dense else 0}
+
+    def written(self, workload: Workload, weight_decay: float, queries: int) -> int:
+        """Bytes that the update of a step writes into the weights, folds apart: Gaussian updates, one for each query or one
+        along a running mean, and decay; twice where there is a copy."""
+        copies, factored = (2 if self.dense else 1), workload.kind in FACTORED
+        matrices = sum(w.numel() * w.element_size() for w in self.weights.values() if w.ndim == 2)
+        others = sum(w.numel() * w.element_size() for w in self.weights.values() if w.ndim != 2)
+        gaussian = (others if factored else others + matrices) * (1 if workload.keeps else queries)
+        return copies * (gaussian + (matrices if weight_decay else 0))
 
 
 def epochs(probes: Sequence[Probe]) -> set[Epoch]:

@@ -13,20 +13,28 @@ from bench.api import Direction, Snapshot
 from workloads.parameters.accumulated import AccumulatedState, Pending
 from workloads.parameters.checksum import checksum
 from workloads.parameters.dense import DenseStates
+from workloads.parameters.means import RunningMeans
 
-WEIGHT, PENDING, AMOUNT = "weight:", "pending:", "amount:"
+WEIGHT, PENDING, AMOUNT, MEANS = "weight:", "pending:", "amount:", "means:"
 
 
-def save(weights: dict[str, torch.Tensor], state: AccumulatedState) -> Snapshot:
-    """Scoped weights as they stand after their last fold, and what is pending since."""
+def save(weights: dict[str, torch.Tensor], state: AccumulatedState, means: RunningMeans) -> Snapshot:
+    """Scoped weights as they stand after their last fold, what is pending since, and the running means."""
     tensors = {WEIGHT + name: _copy(weight) for name, weight in weights.items()}
     held = list(state.pending.values())
     tensors |= {f"{PENDING}{i}": _copy(pending.flat) for i, pending in enumerate(held)}
     tensors |= {f"{AMOUNT}{i}": _copy(pending.amount) for i, pending in enumerate(held) if pending.amount is not None}
-    return Snapshot(tensors, {"pending": [asdict(pending.last) for pending in held]})
+    tensors |= {MEANS + name: _copy(tensor) for name, tensor in means.tensors().items()}
+    return Snapshot(tensors, {"pending": [asdict(pending.last) for pending in held], "means": means.facts()})
 
 
-def restore(snapshot: Snapshot, weights: dict[str, torch.Tensor], state: AccumulatedState, dense: DenseStates | None) -> None:
+def restore(
+    snapshot: Snapshot,
+    weights: dict[str, torch.Tensor],
+    state: AccumulatedState,
+    means: RunningMeans,
+    dense: DenseStates | None,
+) -> None:
     """Put a snapshot back, in place."""
     for name, weight in weights.items():
         weight.copy_(snapshot.tensors[WEIGHT + name])
@@ -39,12 +47,14 @@ def restore(snapshot: Snapshot, weights: dict[str, torch.Tensor], state: Accumul
         assert flat is not None
         amount = None if amount is None else amount.to(state.device)
         state.pending[last.epoch] = Pending(last, flat.to(state.device), amount)
+    kept = {name.removeprefix(MEANS): t for name, t in snapshot.tensors.items() if name.startswith(MEANS)}
+    means.load(kept, snapshot.facts["means"])
 
 
-def state_checksum(weights: dict[str, torch.Tensor], state: AccumulatedState) -> str:
-    """Of the scoped weights and the accumulated state."""
+def state_checksum(weights: dict[str, torch.Tensor], state: AccumulatedState, means: RunningMeans) -> str:
+    """Of the scoped weights, the accumulated state and the running means."""
     pending = {f"{PENDING}{epoch}": held.factor for epoch, held in state.pending.items()}
-    return checksum(weights | pending)
+    return checksum(weights | pending | {MEANS + name: tensor for name, tensor in means.tensors().items()})
 
 
 def _copy(tensor: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from bench.config import RunSpec
 from bench.data import Batch, ModelSource
 from bench.errors import UsageError
 from bench.executors.vllm import engine
-from bench.registry import check, workload_class
+from bench.registry import check, make_workload
 from workloads.models.memory import release
 from workloads.models.weights import layout
 from workloads.steps import core_step
@@ -38,20 +38,21 @@ class VllmExecutor:
         self._folder: str | None = None
 
     def load(self, spec: RunSpec, source: ModelSource, task: TaskData) -> None:
-        """Start the engine, open two adapter slots per query, give the worker its state."""
+        """Start the engine, open an adapter slot for each probe of a step, give the worker its state."""
         check(spec)
         self._task = task
         spec = self.spec = self._exact(spec)
-        lowrank = workload_class(spec.workload).kind == "lowrank"
+        workload = make_workload(spec)
+        probes, lowrank = len(workload.plan(0)), workload.kind == "lowrank"
         full, scoped = layout(source, "full"), layout(source, spec.scope)
         self._scoped_bytes = sum(math.prod(shape) for shape in scoped.values()) * getattr(torch, spec.dtype).itemsize
-        self._slots = 0 if spec.lora == "dense" else 2 * spec.queries
+        self._slots = 0 if spec.lora == "dense" else probes
         self._columns = engine.slot_rank(spec.rank * (2 if lowrank else 1))
         self._out_rows = sum(shape[0] for shape in scoped.values() if len(shape) == 2)
         self._in_rows = sum(shape[1] for shape in scoped.values() if len(shape) == 2)
         self._vocabulary = next(iter(full.values()))[0]
         options = len(task.train[0].options)
-        self._rows = spec.batch_size * (2 * spec.queries if spec.batching == "paired" else 1)
+        self._rows = spec.batch_size * (probes if spec.batching == "paired" else 1)
         self._rows *= options if spec.kv == "recompute" else 1
         self._rows = max(self._rows, options)
         self._chunk = max(1, self._rows // options)
@@ -150,7 +151,7 @@ class VllmExecutor:
             head = n * rows.examples * rows.options if shared else len(rows.wanted) * self._vocabulary
         else:
             head = (len(rows.lengths) if shared else tokens) * self._vocabulary
-        dense_writes = (n + 1 + (2 if kind == "dense" else 0)) if spec.lora == "dense" else 0
+        updates = self._rpc("zo_written", len({probe.direction for probe in probes}))
         a_rows = self._in_rows if kind == "factorized" else 0
         itemsize = getattr(torch, spec.dtype).itemsize
         return {
@@ -159,7 +160,7 @@ class VllmExecutor:
             "tokens_scored": tokens,
             "tokens_real": tokens,
             "head_rows": head,
-            "weight_bytes_written": dense_writes * self._scoped_bytes,
+            "weight_bytes_written": updates + (n + 1) * (self._scoped_bytes if spec.lora == "dense" else 0),
             "fold_bytes_written": 0 if kind == "dense" else self._scoped_bytes,
             "adapter_bytes_written": 0
             if spec.lora == "dense"

@@ -17,7 +17,7 @@ from bench.executors.vllm.forward import Forward
 from bench.executors.vllm.scoring import losses_of, option_logprobs
 from bench.executors.vllm.slots import AdapterSlots
 from bench.executors.vllm.views import lora_slices, parameter_views
-from bench.registry import workload_class
+from bench.registry import make_workload, workload_class
 from workloads.directions import Layout
 from workloads.parameters.parameters import Parameters, epochs
 from workloads.steps import core_step
@@ -137,6 +137,10 @@ class Resident:
         engine = {"model_runner": f"{kind.__module__}.{kind.__name__}", "attention_backend": attention}
         return engine | self.moved.facts()
 
+    def written(self, queries: int) -> int:
+        """Bytes that an update writes into the weights."""
+        return self.moved.written(make_workload(self.spec), self.spec.weight_decay, queries)
+
     def memory_parts(self) -> dict[str, int]:
         parameters = {p.data_ptr(): p.numel() * p.element_size() for p in self.runner.model.parameters()}
         caches = {c.data_ptr(): c.numel() * c.element_size() for c in self.runner.kv_caches}
@@ -146,6 +150,7 @@ class Resident:
             "kv_pool": sum(caches.values()),
             "adapter_slots": self.slots.nbytes() if self.slots else 0,
             "accumulated_state": held["accumulated_state"],
+            "running_means": held["running_means"],
         }
 
     def _losses(self, batch: Batch, slots: list[int]) -> torch.Tensor:

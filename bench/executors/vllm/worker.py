@@ -76,5 +76,8 @@ class ZoWorker:
     def zo_facts(self) -> dict[str, Any]:
         return self.zo.facts()
 
+    def zo_written(self, queries: int) -> int:
+        return self.zo.written(queries)
+
     def zo_memory_parts(self) -> dict[str, int]:
         return self.zo.memory_parts()
