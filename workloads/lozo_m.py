@@ -20,7 +20,7 @@ class LoZOM(Momentum):
     name: ClassVar[str] = "lozo-m"
     kind: ClassVar[Kind] = "lowrank"
     version: ClassVar[int] = 1
-    tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 3e-4, "interval": 50}
+    tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 5e-4, "interval": 50}
     keeps: ClassVar[str] = "N: float32 [out, rank] a matrix"
     redraws: ClassVar[str | None] = "keeps factors only"
 
