@@ -221,6 +221,7 @@ class Inputs:
     """`reference(batch, probes, dtype)` gives losses [n_probes] by a plain Hugging Face forward in that dtype.
 
     profiled    whether there is a model for the recorders to watch
+    model       digest of the model's files, wherever they lie; "" where there are none
     """
 
     source: Any
@@ -228,6 +229,7 @@ class Inputs:
     reference: Reference
     clock: Clock
     profiled: bool = True
+    model: str = ""
 
 
 class Recorder(Protocol):

@@ -12,6 +12,7 @@ import typer
 
 from bench.cli_options import ExportFormat, Format, Results, State, described, of_field, takes
 from bench.config import MEASURE, METHOD, WHAT, RunOptions, RunSpec, settings
+from bench.defaults import PLACES
 from bench.errors import UsageError, option, program
 from bench.registry import EXECUTORS
 
@@ -49,10 +50,10 @@ def run(
     if resume is not None:
         from bench.commands.resume import resume as go_on
 
-        if beside := _typed(context) - {"resume", "results", "timeout_s"}:
+        if beside := _typed(context) - {"resume", "results", "timeout_s", *PLACES}:
             names = ", ".join(sorted(map(option, beside)))
             raise UsageError(f"--resume {resume}: the run keeps its own options; leave out {names}")
-        raise typer.Exit(go_on(resume, **options))
+        raise typer.Exit(go_on(resume, given, **options))
     from bench.commands.run import run as command
 
     raise typer.Exit(command(given, options, executors=executor or ["vllm"]))
@@ -83,7 +84,9 @@ def compare(
 
 
 @app.command()
+@takes(RunSpec, PLACES, into="moved", **dict.fromkeys(PLACES, "where the run had it"))
 def export(
+    moved: dict[str, Any],
     run: Annotated[str, typer.Argument(help="Id, journal or result file of a run.", metavar="RUN")],
     output: Annotated[str, typer.Option(help="New folder for the files.", metavar="DIR")],
     format: Annotated[ExportFormat, described("peft: a LoRA adapter; merged: the whole model.", "peft")] = ExportFormat.peft,
@@ -95,7 +98,7 @@ def export(
     from bench.commands.export import export as command
 
     chosen = state.value if state else None
-    raise typer.Exit(command(run, format=format.value, output=output, rank=rank, state=chosen, results=results))
+    raise typer.Exit(command(run, moved, format=format.value, output=output, rank=rank, state=chosen, results=results))
 
 
 @app.command("list")

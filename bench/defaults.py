@@ -5,16 +5,19 @@ Imports neither torch nor vllm by itself; only `device auto` and a model that mu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench.config import RunSpec
 from bench.errors import UsageError
+from bench.files import anchored
 from bench.registry import EXECUTORS, WORKLOADS, executor_entry, known, workload_class
 from workloads.tasks.task import TaskOptions, make_task
 
+PLACES = ("model", "data", "upstream")
+"""Fields that may name a place in the file system: it may have moved when a run is gone on with, and its digest tells."""
 WORKLOAD, EXECUTOR, MODEL, TASK = "lozo", "vllm", "opt-tiny", "sst2"
 OF_A_TEMPLATE = "own"
 """The task of a --template."""
@@ -46,7 +49,15 @@ def complete(given: dict[str, Any]) -> RunSpec:
         raise UsageError(f"--data {spec.data}: no such file; give a parquet, jsonl, tsv or csv file")
     if entry.check is not None:
         entry.check(spec, kind)
-    return _resolved(spec)
+    return replace(_resolved(spec), **places(spec.to_json()))
+
+
+def places(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of PLACES that are given, as paths that hold from any working directory; the name of a model stays one."""
+    from workloads.models.table import model_folder
+
+    found = {name: str(given[name]) for name in PLACES if given.get(name) is not None}
+    return {name: str(model_folder(path) or path) if name == "model" else anchored(path) for name, path in found.items()}
 
 
 def complete_all(given: dict[str, Any], executors: Sequence[str]) -> list[RunSpec]:

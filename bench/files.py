@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and that others may read as the umask allows: temporary ones are private otherwise."""
+"""Files that are whole or not there, that others may read as the umask allows, and that are found from anywhere."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def anchored(path: str) -> str:
+    """The same path from any working directory: absolute, and without `..` where no symbolic link stands in the way."""
+    path = os.path.expanduser(path)
+    plain = os.path.abspath(path)
+    return plain if os.path.realpath(plain) == os.path.realpath(path) else os.path.join(os.getcwd(), path)
 
 
 def share(path: Path) -> None:

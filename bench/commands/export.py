@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.api import FACTORED, Executor, Inputs, Workload
-from bench.commands.resume import check_version
+from bench.commands.resume import current
 from bench.config import RunSpec
 from bench.defaults import pick_device
 from bench.errors import UsageError
 from bench.files import share
-from bench.harness.inputs import prepare
+from bench.harness.inputs import prepare, refuse_others
 from bench.journal.entries import History
 from bench.journal.file import find_journals, read_journal
 from bench.journal.keeper import Keeper
@@ -48,8 +48,13 @@ class Tuned:
     parameters: dict[str, torch.Tensor]
 
 
-def export(run: str, *, format: str, output: str, rank: int | None, state: str | None, results: str) -> int:
-    """state: last, or best by dev loss (default: best where the run looked for it). Prints one JSON object; returns 0."""
+def export(
+    run: str, moved: dict[str, Any], *, format: str, output: str, rank: int | None, state: str | None, results: str
+) -> int:
+    """moved: where the run's model and data are now; state: last, or best by dev loss (default: best, where the run has one).
+
+    Prints one JSON object; returns 0.
+    """
     if rank is not None and (rank < 1 or format != "peft"):
         raise UsageError(f"--rank {rank}: the rank of a PEFT adapter, at least 1; leave it out with --format {format}")
     folder = Path(output)
@@ -61,7 +66,7 @@ def export(run: str, *, format: str, output: str, rank: int | None, state: str |
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # loading takes a second and its bars would bury what is said below
-    tuned = rebuild(paths[0], state)
+    tuned = rebuild(paths[0], state, moved)
     facts: dict[str, Any] = {"run": tuned.run, "step": tuned.step, "format": format, "output": output}
     with whole(folder) as temporary:
         facts |= write_adapter(tuned, temporary, rank) if format == "peft" else write_merged(tuned, temporary)
@@ -71,17 +76,16 @@ def export(run: str, *, format: str, output: str, rank: int | None, state: str |
     return 0
 
 
-def rebuild(path: Path, state: str | None) -> Tuned:
+def rebuild(path: Path, state: str | None, moved: dict[str, Any]) -> Tuned:
     """Load the untrained model and redo what the first session of the run did to it."""
     journal = read_journal(path)
-    spec, history = check_version(journal), journal.sessions.get(0, History())
+    spec, history = current(journal, moved), journal.sessions.get(0, History())
     if not history.steps:
         raise UsageError(f"{path}: the run has finished no step; there is nothing to export")
     if pick_device("auto" if spec.device == "cuda" else "cpu") != spec.device:
         raise UsageError(f"{path}: its directions were drawn on a GPU, and come out the same only on one; export there")
     inputs, workload = prepare(replaying(spec)), make_workload(spec)
-    if history.data.get("digest") != inputs.task.digest:
-        raise UsageError(f"{path}: the task's data are not those the run began with; restore them")
+    refuse_others(inputs, history.data, spec)
     executor = loaded(replaying(spec), inputs, workload)
     try:
         keeper = Keeper(executor, workload, history, _tell, path, 0)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bench.commands.terminal import stderr_console
 from bench.config import RunOptions, RunSpec
-from bench.defaults import pick_device
-from bench.errors import UsageError
+from bench.defaults import PLACES, pick_device, places
+from bench.errors import UsageError, option
 from bench.harness.conduct import RunInProgress, conduct
 from bench.journal.events import SessionLog
 from bench.journal.file import SUFFIX, Journal, JournalWriter, find_journals
@@ -18,8 +19,11 @@ from bench.registry import EXECUTORS, known, workload_class
 from bench.registry import check as check_spec
 
 
-def resume(run: str, *, timeout_s: float | None = None, results: str = RunOptions.results) -> int:
-    """run: id of a run or of a pair, or the path of a journal or result. Returns the exit code."""
+def resume(run: str, moved: dict[str, Any], *, timeout_s: float | None = None, results: str = RunOptions.results) -> int:
+    """run: id of a run or of a pair, or the path of a journal or result; moved: where model, data and upstream's code are now.
+
+    Returns the exit code.
+    """
     paths = find_journals(run, Path(results))
     folder = paths[0].parent
     if folder.name != "local":
@@ -30,24 +34,32 @@ def resume(run: str, *, timeout_s: float | None = None, results: str = RunOption
             writer = JournalWriter(path, new=False)
             opened.callback(writer.close)
             journal = writer.read()
-            check(journal)
+            spec = check(journal, moved)
             options = replace(journal.header.options, results=str(folder.parent))
-            runs.append(reopen(journal, writer, store))
+            runs.append(reopen(journal, spec, writer, store))
         options = options if timeout_s is None else replace(options, timeout_s=timeout_s)
         return conduct(runs, options, store, stderr_console())
 
 
-def check(journal: Journal) -> None:
-    """UsageError when this version or this machine cannot go on with the run."""
-    spec = check_version(journal)
+def check(journal: Journal, moved: dict[str, Any]) -> RunSpec:
+    """The spec to go on with. UsageError when this version or this machine cannot go on with the run."""
+    spec = current(journal, moved)
     known(EXECUTORS, "--executor", spec.executor)
     check_spec(spec)
     pick_device(spec.device)
+    return spec
 
 
-def check_version(journal: Journal) -> RunSpec:
-    """UsageError when the workload is no longer the one that was run: its journal would replay to something else."""
-    header, spec = journal.header, journal.header.spec
+def current(journal: Journal, moved: dict[str, Any]) -> RunSpec:
+    """The run's spec with the places its files are in now.
+
+    UsageError when they are not there, or when the workload is no longer the one that was run: it would replay to another state.
+    """
+    header, spec = journal.header, replace(journal.header.spec, **places(moved))
+    for name in PLACES:
+        place = getattr(spec, name)
+        if place is not None and Path(place).is_absolute() and not Path(place).exists():
+            raise UsageError(f"{option(name)} {place}: no longer there; give the place it was moved to with {option(name)}")
     version = workload_class(spec.workload).version
     if version != header.result.workload_version:
         raise UsageError(
@@ -56,9 +68,9 @@ def check_version(journal: Journal) -> RunSpec:
     return spec
 
 
-def reopen(journal: Journal, writer: JournalWriter, store: Store) -> RunInProgress:
+def reopen(journal: Journal, spec: RunSpec, writer: JournalWriter, store: Store) -> RunInProgress:
     """The run as its journal has it: finished sessions in the result, the one that was cut short ready to go on."""
-    run = RunInProgress(journal.header.result, journal.header.spec, journal.path.name.removesuffix(SUFFIX), writer)
+    run = RunInProgress(journal.header.result, spec, journal.path.name.removesuffix(SUFFIX), writer)
     for index, history in sorted(journal.sessions.items()):
         log = SessionLog(index)
         for event in history.events:

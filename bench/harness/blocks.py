@@ -26,7 +26,7 @@ from bench.data import Batch
 from bench.errors import UsageError
 from bench.harness import gate
 from bench.harness.child import classify, serve
-from bench.harness.inputs import prepare
+from bench.harness.inputs import digests, prepare
 from bench.harness.steps import run_steps
 from bench.journal.events import Emit
 from bench.registry import make_executor, make_workload
@@ -105,7 +105,7 @@ def run_blocks(job: BlocksJob, emit: Emit) -> None:
 
 def _load(spec: RunSpec, emit: Emit) -> LoadedExecutor:
     inputs = prepare(spec)
-    emit({"event": "data", "digest": inputs.task.digest, **{k: v for k, v in inputs.task.summary.items() if k != "warnings"}})
+    emit({"event": "data", **digests(inputs), **{k: v for k, v in inputs.task.summary.items() if k != "warnings"}})
     executor = make_executor(spec.executor)
     executor.load(spec, inputs.source, inputs.task)
     return LoadedExecutor(inputs, executor, count())

@@ -16,6 +16,7 @@ from rich.table import Table
 from bench.config import RunOptions, RunSpec
 from bench.environment import environment, source
 from bench.errors import UsageError, command
+from bench.harness.inputs import DIGESTS
 from bench.harness.process import Stop, run_process, stoppable
 from bench.harness.progress import session_bar
 from bench.harness.session import Job
@@ -109,7 +110,7 @@ def one_session(
 ) -> None:
     """RunInProgress a session, add it to its result, write the file. UsageError when the session found the input bad."""
     spec = run.spec
-    name = f"{spec.workload} {spec.executor} {spec.model}"
+    name = f"{spec.workload} {spec.executor} {short_name(spec.model)}"
     title = f"{name} {index + 1}/{options.sessions}"
     trace = None
     if options.trace:
@@ -117,7 +118,8 @@ def one_session(
         folder.mkdir(exist_ok=True)
         trace = str(folder / f"{run.stem}_{index}.json.gz")
     begun = run.logs.get(index)
-    job = Job(spec.to_json(), index, options.profile, options.record, trace, str(run.journal.path), resume=begun is not None)
+    journal, recorded = str(run.journal.path), {name: run.result.data[name] for name in DIGESTS if name in run.result.data}
+    job = Job(spec.to_json(), index, options.profile, options.record, trace, journal, begun is not None, recorded)
     with session_bar(console, title, spec.warmup + spec.steps) as bar:
 
         def note(event: Event) -> None:
@@ -154,6 +156,11 @@ def describe(session: SessionResult) -> str:
         words.append(f"loss {mean(session.losses[0]):.4f} -> {mean(session.losses[-1]):.4f}")
     words += [f"accuracy {e.accuracy:.3f} at step {e.step}" for e in session.evaluations if e.split == "eval"]
     return ", ".join(words + ([session.error] if session.error else []))
+
+
+def short_name(model: str) -> str:
+    """A model in a line for people: of a folder its last part."""
+    return Path(model).name if Path(model).is_absolute() else model
 
 
 def summary(runs: Sequence[RunInProgress]) -> dict[str, Any]:

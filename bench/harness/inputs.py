@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.api import Inputs, Probe
 from bench.config import RunSpec
@@ -23,6 +23,7 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
     if own is not None:
         found: Inputs = load(own)(spec, index)
         return found
+    from workloads.models.digest import model_digest
     from workloads.models.memory import release
     from workloads.models.table import resolve_model
     from workloads.reference import reference_losses
@@ -49,4 +50,25 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
         release()  # the executor is loaded next and wants the room
         return losses
 
-    return Inputs(source, task, reference, CudaClock() if spec.device == "cuda" else WallClock())
+    clock = CudaClock() if spec.device == "cuda" else WallClock()
+    return Inputs(source, task, reference, clock, model=model_digest(source))
+
+
+DIGESTS = ("digest", "model_digest")
+
+
+def digests(inputs: Inputs) -> dict[str, str]:
+    """Of the task's data and of the model's files, as a run records them."""
+    return {"digest": inputs.task.digest} | ({"model_digest": inputs.model} if inputs.model else {})
+
+
+def refuse_others(inputs: Inputs, recorded: Mapping[str, Any], spec: RunSpec) -> None:
+    """UsageError when the model or the data are not those that a run has recorded."""
+    found = digests(inputs)
+    if recorded.get("model_digest", found.get("model_digest")) != found.get("model_digest"):
+        raise UsageError(
+            f"--model {spec.model}: its files are not those the run began with; restore them, or give the folder they are in now"
+        )
+    if recorded.get("digest", found["digest"]) != found["digest"]:
+        data = f"--data {spec.data}" if spec.data else f"--task {spec.task}"
+        raise UsageError(f"{data}: the examples are not those the run began with; restore them, or run again")

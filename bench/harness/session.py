@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from statistics import median
@@ -20,10 +20,9 @@ from bench.api import Executor, Inputs, Workload
 from bench.config import RunSpec
 from bench.data import Batch
 from bench.environment import gpu_clocks
-from bench.errors import UsageError
 from bench.harness import gate
 from bench.harness.child import describe, serve
-from bench.harness.inputs import prepare
+from bench.harness.inputs import digests, prepare, refuse_others
 from bench.harness.schedule import Duty, schedule
 from bench.harness.steps import Diverged, Step, run_steps
 from bench.journal.entries import History
@@ -40,7 +39,8 @@ SAMPLED_BATCHES = 500
 
 @dataclass(frozen=True)
 class Job:
-    """What one session is to do. journal: where its snapshots go, and on `resume` what it goes on from."""
+    """What one session is to do. journal: where its snapshots go, and on `resume` what it goes on from; recorded: digests of
+    the model and the data that the run's earlier sessions had."""
 
     module: ClassVar[str] = "bench.harness.session"
 
@@ -51,6 +51,7 @@ class Job:
     trace: str | None = None
     journal: str | None = None
     resume: bool = False
+    recorded: dict[str, Any] = field(default_factory=dict)
 
     def history(self) -> History:
         """What an earlier process saw of this session."""
@@ -62,12 +63,11 @@ def run_session(job: Job, emit: Emit) -> None:
     spec, history = RunSpec.from_json(job.spec), job.history()
     emit({"event": "stage", "name": "load"})
     inputs = prepare(spec, job.index)
-    if history.data.get("digest", inputs.task.digest) != inputs.task.digest:
-        raise UsageError(f"--resume {job.journal}: the task's data are not those the run began with; restore them or run again")
+    refuse_others(inputs, job.recorded | history.data, spec)
     summary = dict(inputs.task.summary)
     for text in summary.pop("warnings", ()):
         emit({"event": "warning", "text": text})
-    emit({"event": "data", "digest": inputs.task.digest, **summary})
+    emit({"event": "data", **digests(inputs), **summary})
     workload, stream = make_workload(spec), batches(spec, inputs)
     first = next(stream)
     emit({"event": "stage", "name": "check"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from bench.data import ModelSource
 from bench.errors import UsageError
-from bench.files import write_atomically
+from bench.files import anchored, write_atomically
 from workloads.models.cache import cache_dir, in_cache
 from workloads.models.hub import in_reach, refuse_unwritable
 
@@ -73,8 +74,7 @@ def resolve_model(model: str, weights: str, *, trust_remote_code: bool = False, 
     """
     if model == "opt-tiny":
         return _tiny(weights)
-    folder = Path(model)
-    if ("/" in model and folder.is_dir()) or folder.is_absolute():
+    if (folder := model_folder(model)) is not None:
         return _local(model, folder, weights, trust_remote_code)
     hub_id = MODELS[model].hub_id if model in MODELS else model
     if not HUB_ID.fullmatch(hub_id) or ".." in hub_id:
@@ -85,13 +85,23 @@ def resolve_model(model: str, weights: str, *, trust_remote_code: bool = False, 
     if path is None:
         if model not in MODELS and "/" not in model:
             raise UsageError(
-                f"--model {model}: not in the table ({', '.join(MODELS)}), no folder, and not to be had from the hub"
+                f"--model {model}: not in the table ({', '.join(MODELS)}), no folder with a config.json, and not to be had "
+                "from the hub"
             )
         raise UsageError(
             f"--model {model} --weights {weights}: {hub_id} is not cached and the hub is out of reach; "
             "download it and pass its folder as --model, or use --weights random to measure speed alone"
         )
     return ModelSource(model, path, "pretrained", trust_remote_code)
+
+
+def model_folder(model: str) -> Path | None:
+    """The folder that --model means: a path, or a bare name where a model lies under it; a name of the table is the table's."""
+    path = Path(os.path.expanduser(model))
+    if model in ("", *MODELS):
+        return None
+    is_path = path.is_absolute() or model.startswith((".", "~")) or ("/" in model and path.exists())
+    return Path(anchored(model)) if is_path or (path / "config.json").is_file() else None
 
 
 def tiny_is_built() -> bool:
@@ -108,7 +118,8 @@ def _tiny(weights: str) -> ModelSource:
 
 def _local(model: str, folder: Path, weights: str, trust: bool) -> ModelSource:
     if not (folder / "config.json").is_file():
-        raise UsageError(f"--model {model}: no config.json in that folder; give the folder of a Hugging Face model")
+        why = "no config.json in that folder" if folder.is_dir() else "not a folder" if folder.exists() else "no such folder"
+        raise UsageError(f"--model {model}: {why}; give the folder of a Hugging Face model")
     found = any(next(folder.glob(pattern), None) for pattern in WEIGHT_FILES)
     if weights == "random" or found:
         return ModelSource(model, str(folder.resolve()), "random" if weights == "random" else "pretrained", trust)
