@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import bench.notebook
 from bench.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -42,11 +43,17 @@ def test_names_of_the_code_are_defined_where_the_page_says(page):
 def test_commands_have_the_options_they_are_given(page):
     verbs = typer.main.get_command(app).commands
     wrong = []
-    for command in COMMAND.findall(page.read_text()):
+    for command in COMMAND.findall(page.read_text().replace("\\\n", "")):
         verb, *rest = shlex.split(command)
         known = {name for parameter in verbs[verb].params for name in (*parameter.opts, *parameter.secondary_opts)}
         wrong += [f"{verb} {word}" for word in rest if word.startswith("--") and word not in known | {"--help"}]
     assert wrong == []
+
+
+def test_the_notebook_page_calls_what_there_is():
+    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "notebook.md").read_text(), re.MULTILINE | re.DOTALL)
+    called = set(re.findall(r"\bzo\.(\w+)", code))
+    assert called == {"run", "table", "compare", "load"} <= set(dir(bench.notebook))
 
 
 @pytest.mark.parametrize("name", ["step", "architecture"])
