@@ -159,7 +159,12 @@ class Executor(Protocol):
         """Take over the features of a spec between two steps; the parameters stay. UsageError for what cannot be switched to."""
 
     def evaluate(self, examples: Batch) -> torch.Tensor:
-        """Mean log-prob of each answer option [n_examples, n_options], float32, on the CPU, at the current state."""
+        """Mean log-prob of each answer option [n_examples, most options], float32, on the CPU, at the current state; -inf where
+        an example has fewer options."""
+
+    def generate(self, examples: Batch) -> list[tuple[int, ...]]:
+        """Greedy answers of a task that has them, at the current state: at most the task's `answer_tokens` ids each, up to and
+        without the first of its `stop_ids`."""
 
     def parameters(self) -> dict[str, torch.Tensor]:
         """The scoped parameters as they stand, accumulated state included: canonical name -> float32 CPU copy."""

@@ -30,7 +30,7 @@ class Capabilities:
     lora: tuple[str, ...] = ("dense", "unfused", "fused")
     loop: tuple[str, ...] = ("requests",)
     directions: tuple[str, ...] = ("shared",)
-    objective: tuple[str, ...] = ("classification",)
+    objective: tuple[str, ...] = ("classification", "nll")
     scopes: Mapping[Kind, tuple[str, ...]]
     dtypes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"cpu": DTYPES, "cuda": DTYPES})
     max_rank: Mapping[Kind, int] = field(default_factory=dict)

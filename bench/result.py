@@ -25,8 +25,9 @@ Unit = Literal["session", "block"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy and loss of the state before a step (0 = untrained).
+    """How good the state before a step (0 = untrained) is.
 
+    accuracy by the task's metric, with its standard error
     split    eval: held out; dev; best: held out again, at the state of the lowest dev loss
     """
 
@@ -37,6 +38,7 @@ class Evaluation:
     loss: float
     examples: int
     split: str = "eval"
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True)

@@ -29,4 +29,4 @@ class Served:
         adapters = [request.lora_int_id for request in self.executor._requests] if spec.lora != "dense" else []
         self.executor.spec = spec
         full, scoped, reach = layout(self.source, "full"), layout(self.source, spec.scope), self.executor._reach()
-        self.executor._rpc("zo_setup", spec, full, scoped, adapters, reach)
+        self.executor._rpc("zo_setup", spec, full, scoped, adapters, reach, self.executor._task.objective)

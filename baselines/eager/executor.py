@@ -1,7 +1,7 @@
 """Plain PyTorch on a Hugging Face model: what a careful loop reaches without a serving runtime, feature by feature.
 
 batching    sequential | paired: one forward per probe, or all probes' rows in one
-kv          recompute | shared: one row per option, or each prompt once and its one-token options read from the last position
+kv          recompute | shared: one row per option, or each distinct prefix once; one-token options are read from their prompt
 lora        dense: states written into the weights and back (a copy of the scoped weights is kept, so restoring is exact);
             unfused | fused: adapters beside the weights, one product per probe or one for all
 The parameters are the same whatever the features: weights, plus low-rank updates of one epoch as factors in float32.
@@ -15,17 +15,18 @@ from typing import Any
 import torch
 
 from baselines.eager.modules import wrap
-from baselines.eager.scoring import Scorer
+from baselines.eager.scoring import OptionScorer
 from baselines.eager.states import AdapterStates, groups
 from bench.api import FACTORED, Probe, Snapshot, Update, Workload, mark, phase
 from bench.config import RunSpec
 from bench.data import Batch, ModelSource, TaskData
 from bench.registry import check, make_workload
+from workloads.models.generate import greedy
 from workloads.models.memory import release
 from workloads.models.weights import layout, load_model
 from workloads.parameters.parameters import Parameters, epochs
 from workloads.steps import core_step
-from workloads.tasks.loss import classification_loss
+from workloads.tasks.loss import batch_loss, stacked
 from workloads.tasks.ragged import one_token
 
 
@@ -47,7 +48,7 @@ class EagerExecutor:
         head = model.get_output_embeddings().weight
         head_name = next((name for name in self.layout if model.get_parameter(name) is head), None)
         self._current = wrap(model, self.layout)
-        self._scorer = Scorer(model, head_name, task.pad_id)
+        self._scorer = OptionScorer(model, head_name, task.pad_id)
         self._adapters: AdapterStates | None = None
         self._use(spec)
 
@@ -58,15 +59,14 @@ class EagerExecutor:
     @torch.inference_mode()
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         self.moved.fold(epochs(probes))
-        labels = torch.tensor([example.label for example in batch]).to(self.device, non_blocking=True)
         parts = [probes] if self.spec.batching == "paired" else [[probe] for probe in probes]
         scores: list[torch.Tensor] = []
         for part in parts:
             self._write(part)
-            scores += self._scores(batch, len(part), self._shared(batch))
+            scores += self._scores(batch, len(part), self._form(batch))
         self._restore()
         with phase("score"):
-            return torch.stack([classification_loss(score, labels) for score in scores])
+            return batch_loss(self._task.objective, torch.stack(scores), batch)
 
     def apply(self, update: Update) -> None:
         self.moved.apply(update)
@@ -94,21 +94,27 @@ class EagerExecutor:
 
     @torch.inference_mode()
     def evaluate(self, examples: Batch) -> torch.Tensor:
-        """One full row per option: the log-probs are normalised over the vocabulary whatever `kv` is."""
-        if len(self.moved.state.pending) > 1:
-            self.moved.fold()
-        self._write([Probe(pending.last, 0.0) for pending in self.moved.state.pending.values()])
+        """The log-probs are normalised over the vocabulary whatever `kv` is."""
+        self._write_current()
         size = self.spec.batch_size
-        parts = [self._scores(examples[i : i + size], 1, shared=False)[0] for i in range(0, len(examples), size)]
+        form = "tree" if self._form(examples) == "tree" else "full"
+        parts = [self._scores(examples[i : i + size], 1, form)[0] for i in range(0, len(examples), size)]
         self._restore()
-        return torch.cat(parts).cpu()
+        return stacked(parts).cpu()
+
+    @torch.inference_mode()
+    def generate(self, examples: Batch) -> list[tuple[int, ...]]:
+        self._write_current()
+        self._scorer.model.set_attn_implementation("eager")
+        answers = greedy(self._scorer.model, examples, self._task, self.spec.batch_size)
+        self._restore()
+        return answers
 
     def details(self) -> dict[str, Any]:
-        exact = self._shared(self._task.train)
         return {
             "attention_backend": "eager",
             "threads": torch.get_num_threads(),
-            "kv_used": self.spec.kv if self.spec.kv == "recompute" or exact else "recompute",
+            "kv_used": "recompute" if self._form(self._task.train) == "full" else "shared",
             **self.moved.facts(),
         }
 
@@ -123,9 +129,9 @@ class EagerExecutor:
         }
 
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
-        n, shared, itemsize = len(probes), self._shared(batch), self.dtype.itemsize
+        n, itemsize = len(probes), self.dtype.itemsize
         queries = len({probe.direction for probe in probes})
-        scored = self._scorer.work(batch, shared)
+        scored = self._scorer.work(batch, self._form(batch))
         kind = probes[0].direction.kind
         matrices = [shape for shape in self.layout.values() if len(shape) == 2 and kind in FACTORED]
         factored = sum(out * inner for out, inner in matrices) * itemsize
@@ -152,14 +158,23 @@ class EagerExecutor:
         self._scorer.use(spec.variant)
         self.moved.keep_copy(spec.lora == "dense")
 
-    def _shared(self, batch: Batch) -> bool:
-        exact = self._task.single_token_options and not self._scorer.has_bias
-        return self.spec.kv == "shared" and exact and one_token(batch)
+    def _form(self, batch: Batch) -> str:
+        """How `kv` has the batch scored (see OptionScorer): prefixes are shared in packed rows, whose probes share every norm."""
+        if self.spec.kv == "recompute":
+            return "full"
+        labels = self._task.objective == "classification" and not self._scorer.has_bias and one_token(batch)
+        return "labels" if labels else "tree" if self.spec.scope == "lora" else "full"
 
-    def _scores(self, batch: Batch, probes: int, shared: bool) -> torch.Tensor:
-        """Option log-probs [probes, n_examples, n_options] of the states written, in one forward."""
+    def _scores(self, batch: Batch, probes: int, form: str) -> torch.Tensor:
+        """Option log-probs [probes, n_examples, most options] of the states written, in one forward."""
         with phase("score"):
-            return self._scorer.option_logprobs(batch, probes, self._current.states, shared)
+            return self._scorer.option_logprobs(batch, probes, self._current.states, form)
+
+    def _write_current(self) -> None:
+        """Bring the adapters, or the weights, to the current state."""
+        if len(self.moved.state.pending) > 1:
+            self.moved.fold()
+        self._write([Probe(pending.last, 0.0) for pending in self.moved.state.pending.values()])
 
     def _write(self, probes: Sequence[Probe]) -> None:
         """Bring the weights, or the adapters, to the states of the probes; none: the weights as they are."""

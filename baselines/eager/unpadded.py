@@ -22,7 +22,7 @@ NAME = "zo_unpadded"
 class Spread:
     """How packed tokens stand as left-aligned rows. Built on the host; nothing here makes the host wait.
 
-    into     [rows, width] index of the token at each place (of any token where there is none)
+    into     [rows, width] index of the token at each place, those of a row's parents included (of any token where there is none)
     back     [tokens] place of each token in the flattened rows
     """
 
@@ -31,19 +31,16 @@ class Spread:
 
     @classmethod
     def of(cls, rows: Rows, device: torch.device) -> Spread:
-        lengths, width = rows.lengths, int(rows.lengths.max())
-        starts = np.cumsum(lengths) - lengths
+        lengths = rows.lengths + rows.prior
+        width = int(lengths.max())
+        starts = np.cumsum(rows.lengths) - rows.lengths
         at = np.arange(width)
-        inside = at < lengths[:, None]
-        into = np.where(inside, starts[:, None] + at, 0)
-        moved = (torch.from_numpy(a).to(device, non_blocking=True) for a in (into, np.flatnonzero(inside)))
+        own = (at >= rows.prior[:, None]) & (at < lengths[:, None])
+        into = np.where(own, (starts - rows.prior)[:, None] + at, 0)
+        for row in np.flatnonzero(rows.prior):  # parents come before their children
+            into[row, : rows.prior[row]] = into[rows.parents[row], : rows.prior[row]]
+        moved = (torch.from_numpy(a).to(device, non_blocking=True) for a in (into, np.flatnonzero(own)))
         return cls(*moved)
-
-
-def positions(rows: Rows) -> np.ndarray:
-    """Position of each token within its row [tokens]."""
-    starts = np.cumsum(rows.lengths) - rows.lengths
-    return np.arange(len(rows.tokens)) - np.repeat(starts, rows.lengths)
 
 
 def attention(

@@ -26,10 +26,12 @@ from bench.config import RunSpec
 from bench.data import Batch, ModelSource
 from bench.registry import check, workload_class
 from workloads.directions import draw
+from workloads.models.generate import greedy
 from workloads.models.memory import release
 from workloads.models.weights import layout, load_model
 from workloads.steps import core_step
 from workloads.tasks.collate import option_rows
+from workloads.tasks.loss import ragged
 
 if TYPE_CHECKING:
     from bench.data import TaskData
@@ -47,7 +49,7 @@ class OfficialExecutor:
 
     def load(self, spec: RunSpec, source: ModelSource, task: TaskData) -> None:
         check(spec)
-        self.spec, self._pad_id = spec, task.pad_id
+        self.spec, self._task, self._pad_id = spec, task, task.pad_id
         self._kind, self._upstream = workload_class(spec.workload).kind, workload_class(spec.workload).upstream
         self.model: Any = load_model(source, getattr(torch, spec.dtype), spec.device)
         _mark_head(self.model)
@@ -114,7 +116,11 @@ class OfficialExecutor:
     def evaluate(self, examples: Batch) -> torch.Tensor:
         size = self.spec.batch_size
         parts = [option_scores(self.model, self._rows(examples[start : start + size])) for start in range(0, len(examples), size)]
-        return torch.cat(parts).float().view(len(examples), -1).cpu()
+        options = torch.tensor([len(example.options) for example in examples])
+        return ragged(torch.cat(parts).float().cpu(), options)
+
+    def generate(self, examples: Batch) -> list[tuple[int, ...]]:
+        return greedy(self.model, examples, self._task, self.spec.batch_size)
 
     def parameters(self) -> dict[str, torch.Tensor]:
         return {name: parameter.detach().float().cpu().clone() for name, parameter in self.weights.parameters}
@@ -175,7 +181,7 @@ class OfficialExecutor:
 
     def _rows(self, batch: Batch) -> dict[str, Any]:
         with phase("host"):
-            rows = option_rows(batch, self._pad_id)
+            rows = option_rows(batch, self._pad_id) | {"objective": self._task.objective}
             return rows | {name: rows[name].to(self.spec.device) for name in ("input_ids", "attention_mask")}
 
     def _move(self, direction: Direction, shift: float) -> None:

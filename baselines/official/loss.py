@@ -11,13 +11,17 @@ from torch import nn
 
 
 def option_loss(model: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
-    """Cross-entropy over the options of each example, whose score is the mean log-prob of its tokens; 0-d, model dtype.
+    """Cross-entropy over the options of each example, whose score is the mean log-prob of its tokens; 0-d, model dtype. Where
+    the batch's `objective` is nll, the mean negative log-prob of all tokens of the rows, each of which is a target.
 
     batch   input_ids, attention_mask [rows, width] (one left-padded row per option); labels [rows] (index of the right option,
             repeated); option_len, num_options [rows]. Lists or tensors.
     """
     scores = option_scores(model, batch)
     labels = torch.as_tensor(batch["labels"], device=scores.device)
+    if batch.get("objective") == "nll":
+        lengths = torch.as_tensor(batch["option_len"], device=scores.device)
+        return -(scores * lengths).sum() / lengths.sum()
     counts = [int(count) for count in batch["num_options"]]
     if len(set(counts)) == 1:
         return F.cross_entropy(scores.view(-1, counts[0]), labels.view(-1, counts[0])[:, 0])

@@ -37,13 +37,6 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
             f"--batch-size {spec.batch_size}: there are {len(task.train)} rows to train on ({task.summary['origin']}); "
             "lower it, or give more rows with --data"
         )
-    if len({len(example.options) for split in (task.train, task.dev, task.eval) for example in split}) > 1:
-        raise UsageError(f"--task {spec.task}: its examples have different numbers of options, which no executor scores yet")
-    if len(task.train) < spec.batch_size:
-        raise UsageError(
-            f"--batch-size {spec.batch_size}: there are {len(task.train)} rows to train on ({task.summary['origin']}); "
-            "lower it, or give more rows with --data"
-        )
 
     def reference(batch: Batch, probes: Sequence[Probe], dtype: str) -> torch.Tensor:
         losses = reference_losses(source, replace(spec, dtype=dtype), batch, probes)

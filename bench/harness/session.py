@@ -185,12 +185,14 @@ class Training:
         self.stage("evaluate")
         task = self.inputs.task
         examples = task.dev if split == "dev" else task.eval
-        found = judge(task, examples, self.executor.evaluate(examples))
+        answers = self.executor.generate(examples) if task.answer_tokens else None
+        found = judge(task, examples, self.executor.evaluate(examples), answers)
         if not math.isfinite(found.loss):
             raise Diverged(
                 f"step {step}: the loss on {split} is {found.loss}; lower --learning-rate or --eps, or use a wider --dtype"
             )
-        self.keeper.evaluation(Evaluation(step, found.score, found.error, found.loss, len(examples), split))
+        score = {"accuracy": found.score, "standard_error": found.error, "loss": found.loss, "metric": task.metric}
+        self.keeper.evaluation(Evaluation(step=step, examples=len(examples), split=split, **score))
 
     def profile(self, batch: Batch, start: int, timed_step_s: float) -> None:
         """Steps of their own under the recorders. A recorder that breaks costs its findings, not the timings already made."""

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from prefixes import long_task, plain_loss, plain_scores, target_task
 from stepping import steps
 
 from bench.api import Probe
-from bench.data import Example
 from bench.errors import UsageError
 from bench.registry import make_workload
 
@@ -109,22 +109,33 @@ def test_16_bit_folds_replay_and_keep_the_update_on_average(
     assert dot == pytest.approx(1.0, abs=0.1), "along the update, nothing is lost on average"
 
 
-def test_options_of_several_tokens_fall_back_to_full_rows(
-    tiny_spec: Make, loaded: Make, tiny_source: Make, tiny_task: Any
+@pytest.mark.parametrize("make", [long_task, target_task])
+def test_answers_of_several_tokens_cost_each_distinct_prefix_once(
+    make: Make, tiny_spec: Make, loaded: Make, tiny_source: Make
 ) -> None:
-    source = tiny_source("opt")
-    batch = tuple(Example(e.prompt, ((7, 12), (9,)), e.label) for e in tiny_task.train)
-    task = replace(tiny_task, train=batch, eval=batch, single_token_options=False)
-    spec = tiny_spec("lozo", "eager")
-    executor, plain = loaded(spec, source, task), loaded(tiny_spec("lozo", "official"), source, task)
-    probes = make_workload(spec).plan(0)
-    expected = plain.score(batch, probes)
-    for variant in ("unpadded", "every position", ""):
-        executor.switch(replace(executor.spec, batching="paired", kv="shared", lora="fused", variant=variant))
-        assert torch.allclose(executor.score(batch, probes), expected, rtol=0, atol=2e-5), variant
-    assert torch.allclose(executor.evaluate(batch), plain.evaluate(batch), rtol=0, atol=2e-5)
+    source, task = tiny_source("opt", max_position_embeddings=128), make()
+    spec = tiny_spec("lozo", "eager", eps=1e-2, batch_size=6)
+    executor, plain = loaded(spec, source, task), loaded(tiny_spec("lozo", "official", eps=1e-2, batch_size=6), source, task)
+    probes, batch = make_workload(spec).plan(0), task.train
+    truth = torch.tensor([plain_loss(plain_scores(source, batch, probe), batch, task.objective) for probe in probes])
+    assert torch.allclose(plain.score(batch, probes), truth, rtol=0, atol=2e-5)
+    nodes = {row[:end] for e in batch for row, _ in e.rows() for end in range(1, len(row))}
+    whole = sum(len(row) for e in batch for row, _ in e.rows())
+    for features, variant in product(FEATURES, ("unpadded", "every position", "")):
+        executor.switch(replace(spec, **features, variant=variant))
+        assert torch.allclose(executor.score(batch, probes), truth, rtol=0, atol=2e-5), (features, variant)
+        expected = len(nodes) if features["kv"] == "shared" else whole
+        assert executor.work(batch, probes)["tokens_real"] == 2 * expected
+        assert executor.details()["kv_used"] == features["kv"]
+        assert torch.allclose(executor.evaluate(batch), plain.evaluate(batch), rtol=0, atol=2e-5)
+    assert executor.generate(batch) == plain.generate(batch)
+
+
+def test_under_scope_full_options_of_several_tokens_are_recomputed(tiny_spec: Make, loaded: Make, tiny_source: Make) -> None:
+    """Packed rows share every norm, whose values are a probe's own there."""
+    source = tiny_source("opt", max_position_embeddings=128)
+    executor = loaded(tiny_spec("lozo", "eager", scope="full"), source, long_task())
     assert executor.details()["kv_used"] == "recompute"
-    assert loaded(spec, source, tiny_task).details()["kv_used"] == "shared"
 
 
 def test_variants_take_one_choice_back_each(tiny_spec: Make, loaded: Make, tiny_source: Make, tiny_task: Any) -> None:

@@ -14,7 +14,7 @@ from bench.data import ModelSource, TaskData
 from bench.executors.vllm.executor import VllmExecutor
 from bench.registry import make_workload
 from workloads.reference import reference_losses
-from workloads.tasks.ragged import shared_rows
+from workloads.tasks.ragged import tree_rows
 
 POINTS = [
     (loop, batching, kv, lora)
@@ -72,20 +72,21 @@ def test_evaluation_agrees_between_the_loops(executor: VllmExecutor, tiny_task: 
 
 @torch.inference_mode()
 def test_a_pass_staged_for_a_size_serves_any_batch_that_fits(executor: VllmExecutor, tiny_task: TaskData) -> None:
-    """What a CUDA graph replays, called here: the buffers alone tell it which batch it runs."""
+    """What a CUDA graph replays, called here: the buffers alone tell it which batch it runs, of as many rows or fewer."""
     use(executor, "resident", "paired", "shared", "fused")
     zo = executor._llm.llm_engine.model_executor.driver_worker.worker.zo
     zo.prepare(make_workload(SPEC).plan(0))
-    batches = [tiny_task.train, tiny_task.train[4:] + tiny_task.train[:4]]
-    rows = [shared_rows(batch, 2) for batch in batches]
+    batches = [tiny_task.train, tiny_task.train[3:]]
+    rows = [tree_rows(batch, 2, 16) for batch in batches]
     truth = [zo.forward.hidden(one, zo.slot_of).clone() for one in rows]
     n, total = len(rows[0].lengths), len(rows[0].tokens)
     run, mappings = zo.forward._stage(n, zo.slot_of, total + 9)
     for one, expected in zip(rows, truth, strict=True):
-        zo.forward._fill(one, n, total, total + 9, mappings)
+        tokens = len(one.tokens)
+        zo.forward._fill(one, n, tokens, total + 9, mappings)
         zo.forward._map_tokens(one, zo.slot_of)
-        assert torch.allclose(run()[:total], expected, rtol=0, atol=1e-5)
-    assert not torch.allclose(truth[0], truth[1], rtol=0, atol=1e-2)
+        assert torch.allclose(run()[:tokens], expected, rtol=0, atol=1e-5)
+    assert len(rows[1].lengths) < n and len(rows[1].tokens) < total
 
 
 def test_a_resident_step_runs_the_modules_that_vllm_built(executor: VllmExecutor, tiny_task: TaskData) -> None:
@@ -121,20 +122,6 @@ def test_detaching_the_slots_changes_the_losses(executor: VllmExecutor, truth: t
     assert (losses - truth).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("loop", ["resident", "requests"])
-def test_a_task_that_cannot_share_prompts_is_recomputed_and_says_so(
-    executor: VllmExecutor, truth: torch.Tensor, tiny_task: TaskData, loop: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Options of one token whose rows are not prompt + option: reading them from the prompt would be wrong."""
-    probes = make_workload(SPEC).plan(0)
-    for exact, kv, rows in ((True, "shared", 16), (False, "recompute", 32)):
-        monkeypatch.setattr(executor, "_task", replace(tiny_task, single_token_options=exact))
-        use(executor, loop, "paired", "shared", "fused")
-        assert executor.details()["kv_used"] == kv
-        assert executor.work(tiny_task.train, probes)["rows"] == rows
-        assert torch.allclose(executor.score(tiny_task.train, probes), truth, rtol=0, atol=2e-5)
-
-
 def test_facts_and_memory(executor: VllmExecutor) -> None:
     use(executor, "resident", "paired", "shared", "fused")
     assert executor.details()["model_runner"].endswith("CPUModelRunner")
@@ -147,30 +134,6 @@ def test_facts_and_memory(executor: VllmExecutor) -> None:
     runner = executor._llm.llm_engine.model_executor.driver_worker.worker.model_runner
     assert len({cache.data_ptr() for cache in runner.kv_caches}) == 1 < len(runner.kv_caches)
     assert parts["kv_pool"] == runner.kv_caches[0].nbytes
-
-
-@pytest.mark.parametrize("loop", ["resident", "requests"])
-def test_options_that_do_not_continue_the_prompt_exactly_are_scored_as_rows(
-    executor: VllmExecutor, truth: torch.Tensor, tiny_task: TaskData, monkeypatch: pytest.MonkeyPatch, loop: str
-) -> None:
-    """They are one token each, so only the task knows: what is said, counted and run is `recompute`."""
-    monkeypatch.setattr(executor, "_task", replace(tiny_task, single_token_options=False))
-    use(executor, loop, "paired", "shared", "fused")
-    probes, tokens = make_workload(SPEC).plan(0), Counter[str]()
-    model = executor._llm.llm_engine.model_executor.driver_worker.worker.model_runner.model
-
-    def count(_module: torch.nn.Module, _inputs: object, given: dict[str, torch.Tensor], _output: object) -> None:
-        tokens["run"] += given["input_ids"].numel()
-
-    hook = model.register_forward_hook(count, with_kwargs=True)
-    losses = executor.score(tiny_task.train, probes)
-    hook.remove()
-    work = executor.work(tiny_task.train, probes)
-    rows = [e.prompt + option for e in tiny_task.train for option in e.options] * len(probes)
-    assert executor.details()["kv_used"] == "recompute"
-    assert (work["rows"], work["tokens_scored"]) == (len(rows), sum(map(len, rows)))
-    assert tokens["run"] == work["tokens_scored"]
-    assert torch.allclose(losses, truth, rtol=0, atol=2e-5)
 
 
 def test_threads_can_still_be_set(executor: VllmExecutor) -> None:

@@ -126,7 +126,7 @@ def test_a_worker_with_another_model_runner_is_refused() -> None:
     worker = ZoWorker()
     worker.model_runner = OtherRunner()
     with pytest.raises(RuntimeError, match=r"chose the model runner \S*OtherRunner; .* VLLM_USE_V2_MODEL_RUNNER=0"):
-        worker.zo_setup(None, {}, {}, [], {})  # type: ignore[arg-type]
+        worker.zo_setup(None, {}, {}, [], {}, "classification")  # type: ignore[arg-type]
 
 
 def test_the_kv_pool_of_a_model_that_brings_its_own_code(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ class TestTheGuardIsGuarded:
     def test_a_changed_loss(self, points: dict[str, Any], truth: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
         from bench.executors.vllm import scoring
 
-        right = scoring.classification_loss
-        monkeypatch.setattr(scoring, "classification_loss", lambda scores, labels: right(scores * 1.01, labels))
+        right = scoring.batch_loss
+        monkeypatch.setattr(scoring, "batch_loss", lambda what, scores, batch: right(what, scores * 1.01, batch))
         (problem,) = loss_problems(points["vllm"], truth)
         assert problem.startswith("vllm: losses are off by")

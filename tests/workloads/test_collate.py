@@ -60,5 +60,5 @@ def test_the_range_of_a_sum_holds_every_batch_and_little_more() -> None:
 
 def test_synthetic_rows_fill_what_they_are_asked_to() -> None:
     rows = synthetic(np.array([3, 4, 3, 4, 3, 4], dtype=np.int32), 2)
-    assert len(rows.tokens) == 21 and rows.probes == 2 and rows.examples == 3
+    assert len(rows.tokens) == 21 and rows.probes == 2 and len(rows.lengths) == 6
     assert rows.states.tolist() == [0, 0, 0, 1, 1, 1]

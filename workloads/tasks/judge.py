@@ -28,7 +28,7 @@ def judge(
 ) -> Judgement:
     """Of mean option log-probs [n, most options], -inf where an example has fewer; and of the ids of generated answers.
 
-    Without answers a generating task is judged by its loss alone: its score is 0.
+    Answers are there where the task's `answer_tokens` is not 0.
     """
     of_each: dict[Metric, list[float]] = {}
     if answers is not None and task.decode is not None:

@@ -7,7 +7,6 @@ ENTRY = ExecutorEntry(
     target="bench.executors.fake.executor:FakeExecutor",
     capabilities=Capabilities(
         loop=("requests", "resident"),
-        objective=("classification", "nll"),
         scopes={"lowrank": BOTH, "dense": BOTH, "factorized": BOTH},
     ),
     fastest={"batching": "paired", "kv": "shared", "lora": "fused", "loop": "requests"},

@@ -133,6 +133,10 @@ class FakeExecutor:
             logprobs[i, 1 - example.label] = -1.0
         return logprobs
 
+    def generate(self, examples: Batch) -> list[tuple[int, ...]]:
+        self.calls.append("generate")
+        return [example.options[example.label] for example in examples]
+
     def replay(self, workload: Workload, step: int, losses: Any) -> None:
         self.calls.append("replay")
 

@@ -26,9 +26,26 @@ def slot_rank(needed: int) -> int:
     return next(rank for rank in RANKS if rank >= needed)
 
 
-def start(spec: RunSpec, source: ModelSource, *, slots: int, rank: int, rows: int, longest: int, modules: list[str]) -> Any:
-    """A vllm.LLM. slots: adapters held at once (0: no LoRA); rank: per slot; rows: sequences of the largest forward;
-    longest: tokens of the longest row; modules: names of the linear layers that get adapters."""
+def start(
+    spec: RunSpec,
+    source: ModelSource,
+    *,
+    slots: int,
+    rank: int,
+    rows: int,
+    longest: int,
+    keeps_keys: bool,
+    modules: list[str],
+) -> Any:
+    """A vllm.LLM.
+
+    slots       adapters held at once (0: no LoRA)
+    rank        per slot
+    rows        sequences of the largest forward
+    longest     tokens of the longest row
+    keeps_keys  whether later passes read the keys and values of earlier ones: answers are generated, or prefixes reused
+    modules     names of the linear layers that get adapters
+    """
     prepare_environment(spec.device)
     from vllm import LLM
 
@@ -52,7 +69,8 @@ def start(spec: RunSpec, source: ModelSource, *, slots: int, rank: int, rows: in
             max_num_batched_tokens=tokens,
             block_size=BLOCK,
             kv_cache_memory_bytes=kv_bytes(source, spec.dtype, rows, length),
-            enable_prefix_caching=False,
+            enable_prefix_caching=keeps_keys,
+            max_logprobs=-1,
             disable_log_stats=True,
             trust_remote_code=spec.trust_remote_code,
             worker_extension_cls=WORKER,

@@ -6,7 +6,6 @@ import math
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,12 +15,14 @@ from bench.config import RunSpec
 from bench.data import Batch, ModelSource
 from bench.errors import UsageError
 from bench.executors.vllm import engine
+from bench.executors.vllm.requests import Requested, RequestWork
 from bench.registry import check, make_workload
 from workloads.models.memory import release
 from workloads.models.weights import layout
 from workloads.steps import core_step
 from workloads.tasks.batches import sum_range
-from workloads.tasks.ragged import full_rows, shared_rows
+from workloads.tasks.loss import batch_loss
+from workloads.tasks.ragged import full_rows, one_token, tree_rows
 
 if TYPE_CHECKING:
     from bench.data import TaskData
@@ -41,7 +42,7 @@ class VllmExecutor:
         """Start the engine, open an adapter slot for each probe of a step, give the worker its state."""
         check(spec)
         self._task = task
-        spec = self.spec = self._exact(spec)
+        self.spec = spec
         workload = make_workload(spec)
         probes, lowrank = len(workload.plan(0)), workload.kind == "lowrank"
         full, scoped = layout(source, "full"), layout(source, spec.scope)
@@ -51,9 +52,9 @@ class VllmExecutor:
         self._out_rows = sum(shape[0] for shape in scoped.values() if len(shape) == 2)
         self._in_rows = sum(shape[1] for shape in scoped.values() if len(shape) == 2)
         self._vocabulary = next(iter(full.values()))[0]
-        options = len(task.train[0].options)
+        options = max(len(example.options) for example in (*task.train, *task.dev, *task.eval))
         self._rows = spec.batch_size * (probes if spec.batching == "paired" else 1)
-        self._rows *= options if spec.kv == "recompute" else 1
+        self._rows *= 1 if self._labels_only else options
         self._rows = max(self._rows, options)
         self._chunk = max(1, self._rows // options)
         set_num_threads = torch.set_num_threads
@@ -64,11 +65,14 @@ class VllmExecutor:
             rank=self._columns,
             rows=self._rows,
             longest=task.max_tokens,
+            keeps_keys=not task.single_token_options or task.answer_tokens > 0,
             modules=sorted({name.split(".")[-2] for name in scoped}),
         )
         torch.set_num_threads = set_num_threads  # vLLM's CPU worker puts a stub in its place, for the whole process
         self._requests = self._open_slots(scoped)
-        self._rpc("zo_setup", spec, full, scoped, [request.lora_int_id for request in self._requests], self._reach())
+        self._requested = Requested(self._llm, adapters=bool(self._slots))
+        adapters = [request.lora_int_id for request in self._requests]
+        self._rpc("zo_setup", spec, full, scoped, adapters, self._reach(), task.objective)
 
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         if self.spec.loop == "resident":
@@ -112,10 +116,17 @@ class VllmExecutor:
         if self.spec.loop == "resident":
             return self._rpc("zo_evaluate", examples, self._chunk)
         adapter = self._requests[0] if self._rpc("zo_prepare_current") else None
-        scores = self._request_logprobs(examples, [adapter])[0]
+        scores = self._requested.option_logprobs(examples, [adapter], shared=self.spec.kv == "shared")[0]
         if self.spec.lora == "dense":
             self._rpc("zo_write_dense", None)
         return scores
+
+    def generate(self, examples: Batch) -> list[tuple[int, ...]]:
+        adapter = self._requests[0] if self._rpc("zo_prepare_current") else None
+        answers = self._requested.generate(examples, adapter, self._task.answer_tokens, self._task.stop_ids)
+        if self.spec.lora == "dense":
+            self._rpc("zo_write_dense", None)
+        return answers
 
     def parameters(self) -> dict[str, torch.Tensor]:
         return self._rpc("zo_parameters")
@@ -127,8 +138,8 @@ class VllmExecutor:
             raise UsageError(f"--loop requests: vLLM's own loop has no variant {spec.variant!r}; use --loop resident")
         if spec.lora != "dense" and not self._slots:
             raise UsageError("--lora dense: the engine was started without adapter slots; start it with --lora fused to switch")
-        self.spec = self._exact(spec)
-        self._rpc("zo_use", self.spec)
+        self.spec = spec
+        self._rpc("zo_use", spec)
 
     def details(self) -> dict[str, Any]:
         return self._rpc("zo_facts") | {
@@ -144,19 +155,22 @@ class VllmExecutor:
 
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
         spec, n, kind = self.spec, len(probes), probes[0].direction.kind
-        shared = spec.kv == "shared"
-        rows = (shared_rows if shared else full_rows)(batch, n)
-        tokens, forwards = len(rows.tokens), 1 if spec.batching == "paired" else n
+        passes = 1 if spec.batching == "paired" else n
         if spec.loop == "resident":
-            head = n * rows.examples * rows.options if shared else len(rows.wanted) * self._vocabulary
+            rows = tree_rows(batch, n, engine.BLOCK) if spec.kv == "shared" else full_rows(batch, n)
+            labels_only = spec.kv == "shared" and self._task.objective == "classification" and one_token(batch)
+            head = len(rows.targets) if labels_only else len(rows.wanted) * self._vocabulary
+            tokens, count, forwards = len(rows.tokens), len(rows.lengths), passes
         else:
-            head = (len(rows.lengths) if shared else tokens) * self._vocabulary
+            asked = RequestWork.of(batch, spec.kv == "shared")
+            tokens, count, forwards = n * asked.tokens, n * asked.requests, passes * asked.waves
+            head = (count if asked.waves == 1 and spec.kv == "shared" else tokens) * self._vocabulary
         updates = self._rpc("zo_written", len({probe.direction for probe in probes}))
         a_rows = self._in_rows if kind == "factorized" else 0
         itemsize = getattr(torch, spec.dtype).itemsize
         return {
             "forwards": forwards,
-            "rows": len(rows.lengths),
+            "rows": count,
             "tokens_scored": tokens,
             "tokens_real": tokens,
             "head_rows": head,
@@ -177,17 +191,20 @@ class VllmExecutor:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
-    def _exact(self, spec: RunSpec) -> RunSpec:
-        """The spec with the KV handling to use: reading options from the prompt's last position is not exact for every task."""
-        return spec if self._task.single_token_options else replace(spec, kv="recompute")
+    @property
+    def _labels_only(self) -> bool:
+        """Whether options cost no row of their own: all are one token, read from the prompt's last position."""
+        return self.spec.kv == "shared" and self._task.single_token_options
 
     def _reach(self) -> dict[str, tuple[int, int, int]]:
-        """By KV handling: rows of one probe's share of a batch, and the fewest and most tokens to expect of it."""
+        """By KV handling: most rows of one probe's share of a batch, and the fewest and most tokens to expect of it."""
         train, size = self._task.train, self.spec.batch_size
-        shared = [len(e.prompt) for e in train]
-        whole = [sum(len(e.prompt) + len(option) for option in e.options) for e in train]
-        options = len(train[0].options)
-        return {"shared": (size, *sum_range(shared, size)), "recompute": (size * options, *sum_range(whole, size))}
+        single = self._task.single_token_options
+        shared = [len(e.prompt) if single else len(tree_rows([e], 1, engine.BLOCK).tokens) for e in train]
+        whole = [sum(len(row) for row, _ in e.rows()) for e in train]
+        options = max(len(e.options) for e in train)
+        rows = size if single else size * options
+        return {"shared": (rows, *sum_range(shared, size)), "recompute": (size * options, *sum_range(whole, size))}
 
     def _open_slots(self, scoped: dict[str, tuple[int, ...]]) -> list[Any]:
         if not self._slots:
@@ -203,43 +220,9 @@ class VllmExecutor:
         return requests
 
     def _request_losses(self, batch: Batch, adapters: Sequence[Any]) -> torch.Tensor:
-        from workloads.tasks.loss import classification_loss
-
-        labels = torch.tensor([example.label for example in batch])
         with phase("score"):
-            return torch.stack([classification_loss(s, labels) for s in self._request_logprobs(batch, adapters)])
-
-    def _request_logprobs(self, batch: Batch, adapters: Sequence[Any]) -> torch.Tensor:
-        """Mean log-prob of each option [n_adapters, n_examples, n_options] through LLM.generate; None is the base model."""
-        from vllm import SamplingParams
-
-        common: dict[str, Any] = dict(max_tokens=1, temperature=0.0, detokenize=False)
-        shared = self.spec.kv == "shared"
-        prompts: list[tuple[int, ...]]
-        if shared:
-            prompts = [e.prompt for e in batch]
-            parameters = [SamplingParams(logprob_token_ids=[o[0] for o in e.options], **common) for e in batch]
-        else:
-            prompts = [tokens for e in batch for tokens, _ in e.rows()]
-            parameters = [SamplingParams(prompt_logprobs=0, **common)] * len(prompts)
-        outputs = self._llm.generate(
-            [{"prompt_token_ids": list(p)} for p in prompts] * len(adapters),
-            parameters * len(adapters),
-            lora_request=[adapter for adapter in adapters for _ in prompts] if self._slots else None,
-            use_tqdm=False,
-        )
-        if shared:
-            examples = list(batch) * len(adapters)
-            scored = [(o.outputs[0].logprobs[0], e) for o, e in zip(outputs, examples, strict=True)]
-            read = [[logprobs[option[0]].logprob for option in e.options] for logprobs, e in scored]
-        else:
-            rows = [row for e in batch for row in e.rows()] * len(adapters)
-            read = [[_row_mean(o.prompt_logprobs, *row)] for o, row in zip(outputs, rows, strict=True)]
-        return torch.tensor(read, dtype=torch.float32).view(len(adapters), len(batch), -1)
+            scores = self._requested.option_logprobs(batch, adapters, shared=self.spec.kv == "shared")
+            return batch_loss(self._task.objective, scores, batch)
 
     def _rpc(self, name: str, *args: Any) -> Any:
         return self._llm.collective_rpc(name, args=args)[0]
-
-
-def _row_mean(logprobs: Any, tokens: tuple[int, ...], scored: int) -> float:
-    return sum(logprobs[i][tokens[i]].logprob for i in range(len(tokens) - scored, len(tokens))) / scored

@@ -14,7 +14,6 @@ import torch
 from vllm.config import CUDAGraphMode
 from vllm.forward_context import BatchDescriptor, set_forward_context
 
-from bench.data import Batch
 from bench.executors.vllm import lora_meta
 from bench.executors.vllm.graphs import ForwardGraphs, Kind
 from bench.executors.vllm.lora import SegmentedLora, UnfusedLora, segments_of
@@ -33,10 +32,11 @@ class Forward:
         self._manager: Any = runner.lora_manager._adapter_manager if runner.lora_config else None
         self._fused = self._manager.punica_wrapper_mapping if self._manager else {}
         self._graphs = ForwardGraphs()
-        self._share_kv_pool()
+        if not runner.vllm_config.cache_config.enable_prefix_caching:
+            self._share_kv_pool()
 
     def _share_kv_pool(self) -> None:
-        """One layer's KV pool for all layers: a score is one prefill, so nothing reads a layer's keys and values after it.
+        """One layer's KV pool for all layers, where nothing reads a layer's keys and values after the pass that wrote them.
 
         vLLM looks a layer's pool up when the layer runs, also between piecewise graphs; the other pools are freed.
         """
@@ -67,6 +67,7 @@ class Forward:
         runner, n, total = self.runner, len(rows.lengths), len(rows.tokens)
         kept = self._graphs.find(_kind(n, slots), total) if self.graphs else None
         if kept is not None:
+            n = kept.rows
             self._fill(rows, n, total, kept.padded, kept.mappings)
             self._map_tokens(rows, slots)
             kept.graph.replay()
@@ -161,13 +162,14 @@ class Forward:
 
     def _fill(self, rows: Rows, n: int, total: int, padded: int, mappings: tuple[torch.Tensor, ...]) -> None:
         """Copy a batch's layout into the runner's buffers with one transfer. mappings: where the KV slot of each token goes."""
-        runner, lengths = self.runner, rows.lengths
-        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        within = np.arange(total, dtype=np.int32) - np.repeat(starts[:-1], lengths)
-        per_row = -(-int(lengths.max()) // self.block)
-        blocks = 1 + np.arange(n * per_row, dtype=np.int32).reshape(n, per_row)  # block 0 is vLLM's null block
+        runner = self.runner
+        own = np.pad(rows.lengths, (0, n - len(rows.lengths)))  # rows that a graph has beyond the batch's are empty
+        lengths = own + np.pad(rows.prior, (0, n - len(rows.prior)))
+        starts = np.concatenate([[0], np.cumsum(own)]).astype(np.int32)
+        within, blocks = rows.positions(), self._blocks(rows, n)
+        per_row = blocks.shape[1]
         slots = np.full(padded, -1, dtype=np.int32)  # the padding writes no keys and values
-        slots[:total] = np.repeat(blocks[:, 0], lengths) * self.block + within
+        slots[:total] = blocks[np.repeat(np.arange(n), own), within // self.block] * self.block + within % self.block
         packed = self.to_device(np.concatenate([rows.tokens, within, slots, starts, lengths]))
         tokens, positions, slot_mapping, start_loc, seq_lens = packed.split([total, total, padded, n + 1, n])
         runner.input_ids.gpu[:total].copy_(tokens)
@@ -186,9 +188,16 @@ class Forward:
         for mapping in mappings:
             mapping[:padded].copy_(slot_mapping)
 
-    def to_device_labels(self, batch: Batch) -> torch.Tensor:
-        """The right option of each example [examples]."""
-        return self.to_device(np.array([example.label for example in batch]))
+    def _blocks(self, rows: Rows, n: int) -> np.ndarray:
+        """Where each row keeps its keys and values [n, blocks]: it begins with its parent's blocks, which the same layer has
+        written by the time anything attends to them."""
+        lengths = rows.lengths + rows.prior
+        per_row = max(1, -(-int(lengths.max()) // self.block))
+        blocks = 1 + np.arange(n * per_row, dtype=np.int32).reshape(n, per_row)  # block 0 is vLLM's null block
+        for row in np.flatnonzero(rows.prior):  # parents come before their children
+            taken = rows.prior[row] // self.block
+            blocks[row, :taken] = blocks[rows.parents[row], :taken]
+        return blocks
 
     def to_device(self, array: np.ndarray) -> torch.Tensor:
         """A host array on the device; from pinned memory, so the host does not wait."""

@@ -15,13 +15,15 @@ from typing import Any
 import torch
 
 Kind = tuple[int, int, bool]
-"""What a graph is for besides its token count: rows, probes, and whether they use adapters."""
+"""What a graph is for besides its token count: rows (at most), probes, and whether they use adapters."""
 
 
 @dataclass(frozen=True)
 class Captured:
-    """padded: tokens of the pass; out: its hidden states [padded, hidden], overwritten by every replay of any graph."""
+    """rows: of the pass, some of them empty in smaller batches; padded: its tokens; out: its hidden states [padded, hidden],
+    overwritten by every replay of any graph."""
 
+    rows: int
     padded: int
     graph: Any
     out: torch.Tensor
@@ -36,10 +38,13 @@ class ForwardGraphs:
         self._pool: Any = None
 
     def find(self, kind: Kind, tokens: int) -> Captured | None:
-        """The smallest graph of this kind that holds so many tokens."""
-        held = self._held.get(kind, ())
-        at = bisect_left([one.padded for one in held], tokens)
-        return held[at] if at < len(held) else None
+        """The smallest graph for so many rows or more of the same probes that holds so many tokens."""
+        fitting = [held for (rows, *same), held in sorted(self._held.items()) if rows >= kind[0] and tuple(same) == kind[1:]]
+        for held in fitting:
+            at = bisect_left([one.padded for one in held], tokens)
+            if at < len(held):
+                return held[at]
+        return None
 
     def capture(
         self, kind: Kind, sizes: Sequence[int], stage: Callable[[int], tuple[Callable[[], torch.Tensor], Sequence[torch.Tensor]]]
@@ -59,5 +64,5 @@ class ForwardGraphs:
             with torch.cuda.graph(graph, pool=self._pool):
                 out = run()
             self._pool = self._pool or graph.pool()
-            found.append(Captured(padded, graph, out, tuple(mappings)))
+            found.append(Captured(kind[0], padded, graph, out, tuple(mappings)))
         self._held[kind] = found[::-1]

@@ -12,7 +12,7 @@ import torch
 
 from bench.api import Probe, Update, Workload, mark, phase
 from bench.config import RunSpec
-from bench.data import Batch
+from bench.data import Batch, Objective
 from bench.executors.vllm.forward import Forward
 from bench.executors.vllm.scoring import losses_of, option_logprobs
 from bench.executors.vllm.slots import AdapterSlots
@@ -21,7 +21,8 @@ from bench.registry import make_workload, workload_class
 from workloads.directions import Layout
 from workloads.parameters.parameters import Parameters, epochs
 from workloads.steps import core_step
-from workloads.tasks.ragged import full_rows, one_token, shared_rows
+from workloads.tasks.loss import stacked
+from workloads.tasks.ragged import Rows, full_rows, one_token, tree_rows
 
 Reach = dict[str, tuple[int, int, int]]
 
@@ -30,7 +31,16 @@ class Resident:
     """Built once per loaded engine. adapters: vLLM's adapter ids, one for each probe; empty for dense workloads; reach: KV
     handling -> (rows, fewest tokens, most tokens) of one probe's share of a batch."""
 
-    def __init__(self, runner: Any, spec: RunSpec, full: Layout, layout: Layout, adapters: list[int], reach: Reach) -> None:
+    def __init__(
+        self,
+        runner: Any,
+        spec: RunSpec,
+        full: Layout,
+        layout: Layout,
+        adapters: list[int],
+        reach: Reach,
+        objective: Objective,
+    ) -> None:
         self.runner, self.spec, self.layout = runner, spec, layout
         views = parameter_views(runner.model, full)
         self.device: torch.device = runner.device
@@ -43,7 +53,7 @@ class Resident:
             manager, kind = runner.lora_manager._adapter_manager, workload_class(spec.workload).kind
             self.slot_of = [manager.lora_index_to_id.index(adapter) for adapter in adapters]
             self.slots = AdapterSlots(lora_slices(manager, layout), layout, spec.rank, accumulates=kind == "lowrank")
-        self._reach = reach
+        self._reach, self.objective = reach, objective
         if self.slots is not None and self.moved.state.fused:
             from workloads.parameters.fold_kernel import warm_up
 
@@ -126,11 +136,11 @@ class Resident:
         """Mean log-prob of each option [n_examples, n_options], float32 on the CPU, at the current state."""
         slots = self.slot_of[:1] if self.prepare_current() else [-1]
         parts = [
-            option_logprobs(self.forward, full_rows(examples[i : i + chunk], 1), slots, self.runner.model)
+            option_logprobs(self.forward, self._rows(examples[i : i + chunk], 1), slots, self.runner.model)
             for i in range(0, len(examples), chunk)
         ]
         self.moved.back()
-        return torch.cat([part[0] for part in parts]).cpu()
+        return stacked([part[0] for part in parts]).cpu()
 
     def facts(self) -> dict[str, Any]:
         kind, attention = type(self.runner), self.runner.attn_groups[0][0].backend.get_name()
@@ -154,9 +164,12 @@ class Resident:
         }
 
     def _losses(self, batch: Batch, slots: list[int]) -> torch.Tensor:
-        make = shared_rows if self.kv == "shared" and one_token(batch) else full_rows
-        labels = self.forward.to_device_labels(batch)
-        return losses_of(self.forward, make(batch, len(slots)), slots, labels, self.runner.model)
+        labels_only = self.kv == "shared" and self.objective == "classification" and one_token(batch)
+        rows, model = self._rows(batch, len(slots)), self.runner.model
+        return losses_of(self.forward, rows, slots, batch, self.objective, model, labels_only=labels_only)
+
+    def _rows(self, batch: Batch, probes: int) -> Rows:
+        return tree_rows(batch, probes, self.forward.block) if self.kv == "shared" else full_rows(batch, probes)
 
     def _score_dense(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         self.moved.fold(epochs(probes))

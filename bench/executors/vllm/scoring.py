@@ -4,38 +4,47 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from bench.api import mark
+from bench.data import Batch, Objective
 from bench.executors.vllm.forward import Forward
-from workloads.tasks.loss import classification_loss
+from workloads.tasks.loss import batch_loss, ragged
 from workloads.tasks.ragged import Rows
 
 
-def losses_of(forward: Forward, rows: Rows, slots: list[int], labels: torch.Tensor, model: Any) -> torch.Tensor:
-    """One loss per probe of the rows [n_probes], float32, on the device. labels: right option of each example."""
-    scores = option_logprobs(forward, rows, slots, model)
-    return torch.stack([classification_loss(score, labels) for score in scores])
+def losses_of(
+    forward: Forward, rows: Rows, slots: list[int], batch: Batch, objective: Objective, model: Any, *, labels_only: bool
+) -> torch.Tensor:
+    """One loss per probe of the rows [n_probes], float32, on the device."""
+    scores = option_logprobs(forward, rows, slots, model, labels_only=labels_only)
+    return batch_loss(objective, scores, batch)
 
 
-def option_logprobs(forward: Forward, rows: Rows, slots: list[int], model: Any) -> torch.Tensor:
-    """Mean log-prob of each option [n_probes, n_examples, n_options], float32.
+def option_logprobs(forward: Forward, rows: Rows, slots: list[int], model: Any, *, labels_only: bool = False) -> torch.Tensor:
+    """Mean log-prob of each option [n_probes, n_examples, most options], float32; -inf where an example has fewer.
 
-    For shared rows the normaliser over the vocabulary is left out: it is the same for all options of a prompt and
-    cancels in the loss.
+    labels_only   every option is one token: its row of the head is all that is read. The normaliser over the vocabulary is
+                  left out; it is the same for all options of a prompt and cancels in a cross-entropy over them
     """
     hidden = forward.hidden(rows, slots)
     with mark("head_logits"):
-        chosen = hidden[forward.to_device(rows.wanted).long()]
-        shape = (rows.probes, rows.examples, rows.options)
-        if rows.option_ids is not None:
-            head = model.lm_head.weight[forward.to_device(rows.option_ids).long()]  # [examples, options, hidden]
-            chosen = chosen.view(rows.probes, rows.examples, -1)
-            return torch.einsum("peh,eoh->peo", chosen.float(), head.float())
-        logits = model.compute_logits(chosen).float()
-        picked = logits.gather(1, forward.to_device(rows.targets).long()[:, None])[:, 0] - logits.logsumexp(1)
-        if rows.per_row.max() == 1:
-            return picked.view(shape)
-        owner = torch.repeat_interleave(torch.arange(len(rows.per_row)), torch.from_numpy(rows.per_row).long())
-        sums = torch.zeros(len(rows.per_row), device=picked.device).index_add_(0, forward.to_device(owner.numpy()), picked)
-        return (sums / forward.to_device(rows.per_row)).view(shape)
+        wanted, at, targets = (forward.to_device(part).long() for part in (rows.wanted, rows.at, rows.targets))
+        chosen = hidden[wanted]
+        if labels_only:
+            scores = (chosen.float()[at] * model.lm_head.weight[targets].float()).sum(-1)
+        else:
+            logits = model.compute_logits(chosen).float()
+            scores = logits[at, targets] - logits.logsumexp(1)[at]
+            scores = _means(scores, rows.per_option, forward)
+        return ragged(scores.view(rows.probes, -1), torch.from_numpy(rows.options).long())
+
+
+def _means(scores: torch.Tensor, per_option: np.ndarray, forward: Forward) -> torch.Tensor:
+    """Mean over the scored tokens of each option [options]."""
+    if per_option.max() == 1:
+        return scores
+    owner = forward.to_device(np.repeat(np.arange(len(per_option)), per_option))
+    sums = torch.zeros(len(per_option), device=scores.device).index_add_(0, owner, scores)
+    return sums / forward.to_device(per_option)

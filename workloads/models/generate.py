@@ -1,0 +1,41 @@
+"""Greedy answers by a Hugging Face model: what the executors that hold one share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+from typing import Any
+
+import torch
+
+from bench.data import Batch, TaskData
+
+
+@torch.inference_mode()
+def greedy(model: Any, examples: Batch, task: TaskData, rows: int) -> list[tuple[int, ...]]:
+    """For each prompt the ids up to the first stop token, at most the task's `answer_tokens`; `rows` prompts at a time."""
+    device = next(model.parameters()).device
+    stops, found = frozenset(task.stop_ids), list[tuple[int, ...]]()
+    for part in _parts(examples, rows):
+        width = max(len(example.prompt) for example in part)
+        ids = torch.full((len(part), width), task.pad_id)
+        mask = torch.zeros_like(ids)
+        for row, example in enumerate(part):
+            ids[row, width - len(example.prompt) :] = torch.tensor(example.prompt)
+            mask[row, width - len(example.prompt) :] = 1
+        out = model.generate(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            max_new_tokens=task.answer_tokens,
+            do_sample=False,
+            num_beams=1,
+            eos_token_id=list(task.stop_ids) or None,
+            pad_token_id=task.pad_id,
+        )
+        found += [tuple(takewhile(lambda token: token not in stops, row)) for row in out[:, width:].tolist()]
+    return found
+
+
+def _parts(examples: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(examples), size):
+        yield examples[start : start + size]
