@@ -150,9 +150,9 @@ class RunSpec:
         choices=("kept", "redrawn"),
     )
     eps: float = setting(METHOD, "Size of the perturbation.", "1e-3", 1e-3)
-    rank: int = setting(METHOD, "Rank of a direction.", "2; factorized: 128; fzoo: 16", 2, least=1)
+    rank: int = setting(METHOD, "Rank of a direction.", "2; factorized: 128; fzoo: 16; eggroll: 1", 2, least=1)
     interval: int = setting(METHOD, "Steps for which LoZO keeps V.", "50", 50, least=1)
-    queries: int = setting(METHOD, "Directions measured in a step.", "1; one-sided: 4; fzoo: 8", 1, least=1)
+    queries: int = setting(METHOD, "Directions measured in a step.", "1; one-sided, eggroll: 4; fzoo: 8", 1, least=1)
     seed: int = setting(METHOD, "Seed of directions and batches.", "0", 0, least=0)
     upstream: str | None = setting(
         METHOD, "Checkout of upstream's code, for the official executor.", "none", None, metavar="PATH"

@@ -54,6 +54,7 @@ WORKLOADS = Table(
         "factorized": "workloads.factorized:Factorized",
         "one-sided": "workloads.one_sided:OneSided",
         "fzoo": "workloads.fzoo:FZOO",
+        "eggroll": "workloads.eggroll:Eggroll",
         "zo-sign": "workloads.zo_sign:ZOSign",
         "three-points": "workloads.three_points:ThreePoints",
         "lozo-m": "workloads.lozo_m:LoZOM",

@@ -76,6 +76,18 @@ def fzoo(loop: PlainLoop, number: int, batch: Batch) -> list:
     return losses
 
 
+def evolution(loop: PlainLoop, number: int, batch: Batch) -> list:
+    """The members' losses standardised, then a step along each member's own perturbation."""
+    losses, found = two_sided(loop, number, batch)
+    values = [float(loss) for loss in losses]
+    middle = sum(values) / len(values)
+    spread = math.sqrt(sum((value - middle) ** 2 for value in values) / len(values))
+    for member, value in enumerate(values):
+        z, sign_of = found[member // 2][0], 1 if member % 2 == 0 else -1
+        loop.add(z, -rate(loop, number) / len(values) * sign_of * (value - middle) / spread)
+    return losses
+
+
 def three_points(loop: PlainLoop, number: int, batch: Batch) -> list:
     length, losses, best = rate(loop, number), [loop.loss(batch)], (math.inf, None, 0.0)
     for query in range(loop.spec.queries):
@@ -133,13 +145,13 @@ def adam(loop: PlainLoop, number: int, batch: Batch) -> list:
 
 METHODS: dict[str, Any] = {
     **dict.fromkeys(("lozo", "mezo", "factorized"), sgd),
-    **{"zo-sign": sign, "one-sided": one_sided, "fzoo": fzoo, "three-points": three_points},
+    **{"zo-sign": sign, "one-sided": one_sided, "fzoo": fzoo, "eggroll": evolution, "three-points": three_points},
     **{"lozo-m": low_rank_momentum, "mezo-m": momentum, "zo-adam": adam},
 }
 KINDS = {
     **dict.fromkeys(("lozo", "one-sided", "three-points", "lozo-m"), "lowrank"),
     **dict.fromkeys(("mezo", "zo-sign", "mezo-m", "zo-adam"), "dense"),
-    **dict.fromkeys(("factorized", "fzoo"), "factorized"),
+    **dict.fromkeys(("factorized", "fzoo", "eggroll"), "factorized"),
 }
 RATES = {"lozo": 1e-4, "mezo": 1e-5, "factorized": 1e-5, "one-sided": 1e-4, "fzoo": 1e-3, "zo-sign": 1e-4}
-RATES |= {"three-points": 1e-3, "lozo-m": 1e-4, "mezo-m": 1e-5, "zo-adam": 1e-4}
+RATES |= {"three-points": 1e-3, "eggroll": 1e-3, "lozo-m": 1e-4, "mezo-m": 1e-5, "zo-adam": 1e-4}

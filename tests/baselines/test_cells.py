@@ -37,7 +37,7 @@ def follow(executor: Any, truth: Any, examples: tuple, steps: int = 10) -> tuple
 
 
 METHODS: list[tuple[str, str, dict[str, Any]]] = [
-    *((w, e, {"queries": 3}) for w in ("one-sided", "fzoo", "zo-sign", "three-points") for e in ("official", "eager")),
+    *((w, e, {"queries": 3}) for w in ("one-sided", "fzoo", "eggroll", "zo-sign", "three-points") for e in ("official", "eager")),
     *((w, "eager", {"queries": 2}) for w in ("lozo-m", "mezo-m", "zo-adam")),
     *((w, "eager", {"scope": "full"}) for w in ("one-sided", "three-points", "lozo-m", "zo-adam")),
     ("lozo-m", "eager", {"lora": "dense", "batching": "sequential", "momentum": 0.5}),

@@ -97,6 +97,7 @@ CELLS = [
     ("official", "mezo", {"directions": "upstream"}),
     ("eager", "one-sided", {"queries": 3, "lr_schedule": "cosine", "lr_warmup": 2, "weight_decay": 10.0}),
     ("eager", "fzoo", {"rank": 4, "queries": 3, "dtype": "float16"}),
+    ("eager", "eggroll", {"rank": 1, "queries": 3}),
     ("eager", "three-points", {"weight_decay": 10.0, "dtype": "bfloat16"}),
     ("eager", "lozo-m", {"queries": 2}),
     ("eager", "lozo-m", {"scope": "full", "dtype": "float16", "weight_decay": 10.0}),

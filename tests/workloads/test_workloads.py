@@ -10,6 +10,7 @@ import torch
 from bench.api import Direction, Workload
 from workloads import directions
 from workloads.directions import draw
+from workloads.eggroll import Eggroll
 from workloads.factorized import Factorized
 from workloads.fzoo import FZOO
 from workloads.lozo import LoZO
@@ -26,7 +27,7 @@ from workloads.zo_adam import ZOAdam
 from workloads.zo_sign import ZOSign
 
 METHODS: list[Any] = [LoZO, MeZO, Factorized]
-OTHERS: list[Any] = [OneSided, FZOO, ZOSign, ThreePoints, LoZOM, MeZOM, ZOAdam]
+OTHERS: list[Any] = [OneSided, FZOO, Eggroll, ZOSign, ThreePoints, LoZOM, MeZOM, ZOAdam]
 LAYOUT = {"a": (5, 4), "bias": (5,), "b": (3, 6)}
 
 
@@ -88,6 +89,12 @@ def test_three_points_keep_the_best(losses: list[float], expected: list[float]) 
     assert chosen.coefficients(0, torch.tensor(losses)).tolist() == pytest.approx(expected)
 
 
+def test_evolution_standardises_over_the_population() -> None:
+    found = method(Eggroll).coefficients(0, torch.tensor([3.0, 1.0, 2.0, 2.0]))
+    assert found.tolist() == pytest.approx([-0.1 / 4 * 2 / 0.5**0.5, 0.0], abs=1e-7)
+    assert method(Eggroll).coefficients(0, torch.ones(4)).tolist() == [0.0, 0.0]
+
+
 def test_signs_alone_move_zo_sign() -> None:
     found = method(ZOSign).coefficients(0, torch.tensor([0.7, 0.6, 0.5, 0.8]))
     assert found.tolist() == pytest.approx([-0.05, 0.05])
@@ -138,7 +145,7 @@ def test_kinds_ranks_and_epochs() -> None:
 
 @pytest.mark.parametrize("kind", [*METHODS, *OTHERS])
 def test_steps_descend_a_quadratic(kind: Any) -> None:
-    rate = {FZOO: 0.1, ZOSign: 0.1, ThreePoints: 0.1, ZOAdam: 0.1}.get(kind, 0.01)
+    rate = {FZOO: 0.1, Eggroll: 0.2, ZOSign: 0.1, ThreePoints: 0.1, ZOAdam: 0.1}.get(kind, 0.01)
     chosen = method(kind, learning_rate=rate, queries=4, interval=5)
     torch.manual_seed(0)
     weight, target = torch.zeros(5, 4, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
