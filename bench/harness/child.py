@@ -59,7 +59,8 @@ def serve(descriptor: int, work: Callable[[dict[str, Any], Emit], None]) -> int:
     except Exception as error:  # everything is reported: the parent turns it into the session's status
         traceback.print_exc()
         status, text = classify(error)
-        emit({"event": "error", "status": status, "text": text})
+        outside = isinstance(error, OSError) or status == "out_of_memory"
+        emit({"event": "error", "status": status, "text": text} | ({"outside": True} if outside else {}))
         return 1
     return 0
 

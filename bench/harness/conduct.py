@@ -30,7 +30,8 @@ from bench.result import Result, SessionResult
 
 @dataclass
 class RunInProgress:
-    """A result that grows, and the files beside it. logs: sessions that an earlier process began or finished."""
+    """A result that grows, and the files beside it. logs: sessions that an earlier process began or finished; cut_short: its
+    last session failed of something that need not come again."""
 
     result: Result
     spec: RunSpec
@@ -38,6 +39,7 @@ class RunInProgress:
     journal: JournalWriter
     path: Path | None = None
     logs: dict[int, SessionLog] = field(default_factory=dict)
+    cut_short: bool = False
 
     @property
     def going(self) -> bool:
@@ -45,8 +47,8 @@ class RunInProgress:
         return self.result.status == "passed"
 
     def resumable(self, sessions: int) -> bool:
-        """Whether going on may get further: sessions are missing or one was cut short, and none scores wrongly or diverged."""
-        return self.result.status not in ("incorrect", "diverged") and (not self.going or len(self.result.sessions) < sessions)
+        """Whether going on may get further: sessions are missing, or the last was cut short; what fails by itself fails again."""
+        return self.cut_short or (self.going and len(self.result.sessions) < sessions)
 
     def add(self, session: SessionResult, data: dict[str, Any]) -> None:
         status = self.result.status if self.result.status != "passed" else session.status
@@ -137,6 +139,7 @@ def one_session(
     log.add(facts)
     session = log.result()
     run.add(session, log.data)
+    run.cut_short = log.resumable
     run.path = store.write(run.result)
     console.print(f"{title}: {describe(session)}", soft_wrap=True)
     for warning in session.warnings:

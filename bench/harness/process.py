@@ -31,24 +31,27 @@ class Job(Protocol):
 
 
 POLL_S, GRACE_S = 0.2, 3.0
+ENDED_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU)
+"""Signals that say nothing against the session: it may go on where it was."""
 
 
 @dataclass
 class Stop:
-    """Set by SIGINT or SIGTERM; a running session then ends and keeps what it has seen."""
+    """Set by SIGINT, SIGTERM or SIGHUP; a running session then ends and keeps what it has seen."""
 
     signal: str | None = None
 
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """While this is open, SIGINT and SIGTERM set the flag instead of raising."""
+    """While this is open, SIGINT, SIGTERM and SIGHUP set the flag instead of ending the process; under nohup SIGHUP does not."""
     stop = Stop()
 
     def note(number: int, _frame: object) -> None:
         stop.signal = signal.Signals(number).name
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, *hangup)}
     try:
         yield stop
     finally:
@@ -89,13 +92,14 @@ def run_process(
     if log.finished or log.failed:
         return log
     if stop.signal:
-        log.fail("failed", f"interrupted by {stop.signal} at {log.where}")
+        log.cut_short("failed", f"interrupted by {stop.signal} at {log.where}")
     elif not ended:
-        log.fail("timeout", f"still at {log.where} after {timeout_s:g} s; raise --timeout, or lower --steps or --batch-size")
+        log.cut_short("timeout", f"still at {log.where} after {timeout_s:g} s; raise --timeout, or lower --steps or --batch-size")
     else:
         log.fail(
             "failed", f"the process ended at {log.where} with {_exit_words(process.returncode)}; its output is in {log_path}"
         )
+        log.resumable = -process.returncode in ENDED_BY_OTHERS
     return log
 
 

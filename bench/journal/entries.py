@@ -90,6 +90,7 @@ class Failed(TypedDict):
     status: Status
     text: str
     usage: NotRequired[bool]
+    outside: NotRequired[bool]
 
 
 KINDS: dict[str, Any] = {

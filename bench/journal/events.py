@@ -10,7 +10,7 @@ Kinds (`event`) and their other fields:
     data, details                            facts, plain JSON
     findings    name -> what a recorder found
     warning     text
-    error       status, text; usage is true when the input was bad
+    error       status, text; usage is true when the input was bad, outside when the machine was: its memory, its disk
     done        the session came to its end
 """
 
@@ -40,12 +40,13 @@ def plain(value: Any) -> Any:
 
 @dataclass
 class SessionLog:
-    """Adds up the events of one session."""
+    """Adds up the events of one session. resumable: what ended it need not end it again."""
 
     index: int
     stage: str = "start"
     finished: bool = False
     usage_error: str | None = None
+    resumable: bool = False
     data: dict[str, Any] = field(default_factory=dict)
     _status: Status = "passed"
     _error: str | None = None
@@ -89,6 +90,7 @@ class SessionLog:
             case "error":
                 self._status, self._error = fields["status"], fields["text"]
                 self.usage_error = self._error if fields.get("usage") else None
+                self.resumable = bool(fields.get("outside") and self._steps)
             case "done":
                 self.finished = True
 
@@ -104,13 +106,18 @@ class SessionLog:
     def fail(self, status: Status, text: str) -> None:
         self._status, self._error = status, text
 
+    def cut_short(self, status: Status, text: str) -> None:
+        """Ended from outside, in the middle."""
+        self.fail(status, text)
+        self.resumable = True
+
     def warn(self, text: str) -> None:
         if text not in self._warnings:
             self._warnings.append(text)
 
     def _begin_again(self, step: int) -> None:
         """Loading and checking happen again; steps and evaluations stay."""
-        self._status, self._error, self.finished, self.usage_error = "passed", None, False, None
+        self._status, self._error, self.finished, self.usage_error, self.resumable = "passed", None, False, None, False
         self._checks.clear()
         before = self._details.get("resumed_at", [])
         self._details = {"resumed_at": [*before, step]}

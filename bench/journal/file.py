@@ -147,7 +147,9 @@ class _Explained:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            raise OSError(f"{self.path}: cannot be written ({error.strerror}); lines written before are intact") from error
+            raise OSError(
+                f"{self.path}: cannot be written ({error.strerror}); lines written before are intact, mend that and --resume"
+            ) from error
 
 
 def header_entry(result: Result, options: RunOptions) -> dict[str, Any]:
