@@ -3,7 +3,7 @@
 Shapley, "A value for n-person games" (1953): a factor's contribution is its mean effect over all orders of switching the factors
 on. In logarithms contributions add up, so as ratios they multiply exactly to the ratio from all-off to all-on. Interactions are
 the Shapley interaction index (Grabisch and Roubens 1999): above 1, two factors help one another; below, they overlap.
-Every figure is one linear contrast of the logarithms of median step times, so one bootstrap serves them all.
+Every figure is one linear contrast of the logarithms of step times (`analysis.statistics.contrasts`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from math import factorial
 
 import numpy as np
 
-from analysis.statistics import ENOUGH, SEED, Ratio, Sample, interval, resample
+from analysis.statistics import Ratio, Sample, contrasts
 
 Subset = frozenset[str]
 
@@ -77,24 +77,6 @@ def interactions(factors: Sequence[str]) -> np.ndarray:
             row += weight * (both - _between(points, others, others | {b}))
         rows.append(row)
     return np.array(rows).reshape(-1, len(points))
-
-
-def contrasts(samples: Sequence[Sample], weights: np.ndarray) -> list[Ratio]:
-    """exp(weights @ gains) [contrasts], gain = -log median step time of a point; bootstrapped over the units.
-
-    Paired over the units all points share (the blocks of one interleaved run), else each point is resampled by itself.
-    """
-    shared = [unit for unit in samples[0] if all(unit in sample for sample in samples)]
-    values = [np.array([sample[unit] for unit in shared or sample]) for sample in samples]
-    ratios = np.exp(weights @ -np.log([np.median(v) for v in values]))
-    n = min(len(v) for v in values)
-    if n < ENOUGH:
-        return [Ratio(float(value), None, None, n, bool(shared)) for value in ratios]
-    generator = np.random.default_rng(SEED)
-    rows = resample(generator, n) if shared else None
-    gains = np.array([-np.log(np.median(v[rows if rows is not None else resample(generator, len(v))], axis=1)) for v in values])
-    intervals = map(interval, np.exp(weights @ gains))
-    return [Ratio(float(value), *bounds, n, bool(shared)) for value, bounds in zip(ratios, intervals, strict=True)]
 
 
 def _between(points: Sequence[Subset], start: Subset, end: Subset) -> np.ndarray:

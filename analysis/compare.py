@@ -13,11 +13,13 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from analysis.runs import Run, differences, explain, size_of
-from analysis.statistics import ENOUGH, Ratio, Summary, ratio, summarize
+from analysis.statistics import ENOUGH, Ratio, ratio
+from analysis.summary import Summary
 from bench.errors import UsageError
 
 WIDE = 0.10
-HEADINGS = ("executor", "features", "n", "median, ms", "IQR, ms", "ratio", "95 % CI", "verdict")
+FEW = {"session": "sessions", "block": "rounds"}
+"""Unit -> the option that asks for more of them."""
 
 
 @dataclass(frozen=True)
@@ -29,34 +31,21 @@ class Row:
     summary: Summary | None = None
     ratio: Ratio | None = None
 
-    def cells(self) -> tuple[str, ...]:
-        """What a table prints, in the order of HEADINGS."""
-        spec = self.run.spec
-        features = ", ".join((*self.run.features, *([spec["loop"]] if spec["executor"] == "vllm" else [])))
-        if self.summary is None:
-            return self.run.label, features, "", "", "", "", "", self.verdict
-        median, iqr = self.summary.median * 1e3, self.summary.iqr * 1e3
-        n = f"{self.summary.n} {self.run.unit}{'' if self.summary.n == 1 else 's'}"
-        value = low_high = ""
-        if self.ratio:
-            value = f"{self.ratio.value:.2f}"
-            if self.ratio.low is not None:
-                low_high = f"{self.ratio.low:.2f} to {self.ratio.high:.2f}" + ("" if self.ratio.paired else ", unpaired")
-        return self.run.label, features, n, digits(median), digits(iqr, 2), value, low_high, self.verdict
-
     def to_json(self) -> dict[str, Any]:
-        run, found = self.run, self.ratio
+        run, found, summary = self.run, self.ratio, self.summary
         return {
             "executor": run.spec["executor"],
             **dict(zip(("batching", "kv", "lora"), run.features, strict=True)),
             "loop": run.spec["loop"],
             "variant": run.variant or None,
             "status": run.result.status,
-            "n": self.summary.n if self.summary else 0,
+            "n": summary.n if summary else 0,
             "unit": run.unit,
-            "step_s_median": self.summary.median if self.summary else None,
-            "step_s_q1": self.summary.q1 if self.summary else None,
-            "step_s_q3": self.summary.q3 if self.summary else None,
+            "step_s": summary.amortised if summary else None,
+            "step_s_median": summary.median if summary else None,
+            "step_s_p95": summary.p95 if summary else None,
+            "step_s_p99": summary.p99 if summary else None,
+            "spread": summary.spread if summary else None,
             "ratio": found.value if found else None,
             "ratio_low": found.low if found else None,
             "ratio_high": found.high if found else None,
@@ -64,11 +53,6 @@ class Row:
             "verdict": self.verdict,
             "path": str(run.path),
         }
-
-
-def digits(value: float, significant: int = 4) -> str:
-    """A number with so many digits at least, never in powers of ten."""
-    return f"{value:.{significant}g}" if value < 10**significant else f"{value:.0f}"
 
 
 @dataclass(frozen=True)
@@ -136,21 +120,6 @@ def compare(runs: Sequence[Run], reference: str | None = None, every: bool = Fal
     return Comparison(tuple(tables), (*notes, *_notes(tables)))
 
 
-def markdown(comparison: Comparison) -> str:
-    """The tables as GitHub Markdown."""
-    blocks = []
-    for table in comparison.tables:
-        lines = [f"**{table.title}**", ""] + [reference_line(table), ""] * bool(table.reference)
-        rows = [HEADINGS, ("---", "---", "---:", "---:", "---:", "---:", "---", "---"), *(row.cells() for row in table.rows)]
-        blocks.append("\n".join(lines + ["| " + " | ".join(cells) + " |" for cells in rows]))
-    return "\n\n".join([*blocks, *(["\n".join(f"- {note}" for note in comparison.notes)] if comparison.notes else [])])
-
-
-def reference_line(table: Table) -> str:
-    assert table.reference
-    return f"Ratio: step time of {table.reference.label} / step time of the row; above 1 the row is faster."
-
-
 def _group(run: Run) -> tuple[str, tuple[float, str], str]:
     return run.spec["workload"], size_of(run.spec["model"]), str(run.result.environment.get("device"))
 
@@ -186,14 +155,14 @@ def _table(runs: list[Run], wanted: str | None) -> Table:
 
 def _order(row: Row) -> tuple[bool, float]:
     """The reference, the slowest, ..., the fastest, what has no timings."""
-    return row.verdict != "reference", -row.summary.median if row.summary else 0.0
+    return row.verdict != "reference", -row.summary.amortised if row.summary else 0.0
 
 
 def _reference(usable: list[Run], wanted: str | None) -> Run | None:
     """The slowest of the runs of the executor wanted (newest of each point), else of all."""
     among = [run for run in usable if run.spec["executor"] == (wanted or "official")] or usable
     newest = {run.point: run for run in among}.values()
-    return max(newest, key=lambda run: summarize(list(run.sample.values())).median, default=None)
+    return max(newest, key=lambda run: run.summary.amortised, default=None)
 
 
 def _row(run: Run, reference: Run | None) -> Row:
@@ -202,12 +171,12 @@ def _row(run: Run, reference: Run | None) -> Row:
     if not run.usable or reference is None:
         errors = [session.error for session in run.result.sessions if session.error]
         return Row(run, f"{run.result.status}: {errors[-1] if errors else 'no timed session'}")
-    summary = summarize(list(run.sample.values()))
+    summary = run.summary
     if run is reference:
         return Row(run, "reference", summary)
     if found := differences(reference, run):
         return Row(run, f"not comparable: {explain(found)}", summary)
-    compared = ratio(reference.sample, run.sample)
+    compared = ratio(reference.sample, run.sample, run.unit)
     return Row(run, compared.verdict, summary, compared)
 
 
@@ -230,10 +199,12 @@ def _notes(tables: list[Table]) -> Iterable[str]:
     for run, summary in timed:
         if lost := len(run.result.sessions) - summary.n:
             yield f"{run.label}: {lost} of {len(run.result.sessions)} {run.unit}s did not pass and are left out"
-    if wide := [run.label for run, summary in timed if summary.iqr > WIDE * summary.median]:
-        yield f"spread over 10 % of the median, close other programs or run more of them: {', '.join(wide)}"
+    if wide := [run.label for run, summary in timed if summary.spread > WIDE]:
+        yield f"spread over {WIDE:.0%}, close other programs or run more of them: {', '.join(wide)}"
+    if blind := [run.label for run, summary in timed if not summary.folds_known]:
+        yield f"folds of the accumulated state are left out, none was timed or recorded: {', '.join(blind)}"
     compared = [row for table in tables for row in table.rows if row.ratio and row.summary]
-    if any(row.summary.n < ENOUGH for row in compared if row.summary):
-        yield f"fewer than {ENOUGH} sessions give a ratio without an interval; run with --sessions {ENOUGH} or more"
+    if few := next((row.run.unit for row in compared if row.ratio and row.ratio.n < ENOUGH), None):
+        yield f"fewer than {ENOUGH} {few}s give a ratio without an interval; run with --{FEW[few]} {ENOUGH} or more"
     if any(row.ratio and not row.ratio.paired for row in compared):
         yield "unpaired: sessions did not alternate; give both executors to one `run` (--executor A --executor B) to pair them"

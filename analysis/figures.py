@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from analysis import paper
 from analysis.path import AttributionPath
 from analysis.runs import size_of
+from analysis.statistics import center
 
 matplotlib.use("agg")
 
@@ -25,17 +26,17 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def sessions(table: pd.DataFrame) -> Figure | None:
-    """Every session or block as a dot, the median as a bar: seconds of a core step."""
+    """Every session or block as a dot, their geometric mean as a bar: amortised seconds of a core step."""
     data = table[table.metric == "step_s"]
     if data.empty:
         return None
     names = _names(data)
-    order = list(data.groupby(names).value.median().sort_values(ascending=False).index)
+    order = list(data.groupby(names).value.agg(center).sort_values(ascending=False).index)
     figure, axes = _axes(height=1.2 + 0.28 * len(order))
     for i, name in enumerate(order):
         values = data[names == name].value * 1e3
         axes.plot(values, [i] * len(values), "o", color=COLOURS[0], markersize=4, alpha=0.7)
-        axes.plot([values.median()] * 2, [i - 0.35, i + 0.35], color="black", linewidth=2)
+        axes.plot([center(values)] * 2, [i - 0.35, i + 0.35], color="black", linewidth=2)
     axes.set(yticks=range(len(order)), yticklabels=order, xlabel="core step, ms (log scale)", xscale="log")
     axes.invert_yaxis()
     return figure
@@ -91,7 +92,7 @@ def roofline(table: pd.DataFrame) -> Figure | None:
         return None
     figure, axes = _axes(height=4)
     values = wide.pivot_table(index="file", columns="metric", values="value", aggfunc="median")
-    steps: dict[Any, float] = table[table.metric == "step_s"].groupby("file").value.median().to_dict()
+    steps: dict[Any, float] = table[table.metric == "step_s"].groupby("file").value.agg(center).to_dict()
     top, slope = values.ceiling_flops.max(), values.ceiling_bytes.max()
     x = np.geomspace(0.1, max(1e4, 2 * (values.roofline_flops / values.roofline_bytes).max()), 100)
     axes.plot(x, np.minimum(top, slope * x) / 1e9, color="black", label="ceilings: large product, large copy")
@@ -107,15 +108,15 @@ def roofline(table: pd.DataFrame) -> Figure | None:
 def scaling(table: pd.DataFrame) -> Figure | None:
     """Official over vLLM by model at batch 16, the paper's points beside ours."""
     data = table[(table.metric == "step_s") & (table.workload == "lozo") & (table.batch_size == 16)]
-    medians = data.groupby(["model", "point"]).value.median().unstack()
-    vllm = [name for name in medians.columns if name.startswith("vllm kv=") and "," not in name]  # variants: the attribution's
-    if "official" not in medians or not vllm:
+    times = data.groupby(["model", "point"]).value.agg(center).unstack()
+    vllm = [name for name in times.columns if name.startswith("vllm kv=") and "," not in name]  # variants: the attribution's
+    if "official" not in times or not vllm:
         return None
     figure, axes = _axes(height=3.5)
     published = {model: times for (model, batch), times in paper.CORE_STEP_S.items() if batch == 16}
-    models = sorted({*medians.index, *published}, key=size_of)
+    models = sorted({*times.index, *published}, key=size_of)
     for i, name in enumerate(vllm):
-        ratio = (medians.official / medians[name]).reindex(models)
+        ratio = (times.official / times[name]).reindex(models)
         axes.plot(range(len(models)), ratio, MARKERS[i], color=COLOURS[i], label=f"ours, {name}", markersize=7)
     theirs = [np.divide(*published[m]) if m in published else np.nan for m in models]
     axes.plot(range(len(models)), theirs, "x", color="black", label="paper (GPU)", markersize=8)

@@ -1,8 +1,8 @@
 """The way from the official loop to the fastest point, station by station: what each rung and each feature contributes.
 
 Made from the points of one interleaved run (`ablate`), which share a pair id. Rungs lie between two neighbouring stations; the
-features are attributed over the factorial between all-off and all-on. Every part is one contrast of the logarithms of median
-step times, so their ratios multiply exactly to the total. A station that was not measured merges the rungs on its two sides.
+features are attributed over the factorial between all-off and all-on. Every part is one contrast of the logarithms of step
+times, so their ratios multiply exactly to the total. A station that was not measured merges the rungs on its two sides.
 The same contrasts over the kernel buckets of the profiled passes are shown beside: a part whose two figures differ by much is
 flagged.
 """
@@ -17,9 +17,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from analysis.attribution import contrasts, interactions, shapley, subsets
+from analysis.attribution import interactions, shapley, subsets
 from analysis.runs import Run, differences, explain, find
-from analysis.statistics import Ratio
+from analysis.statistics import Ratio, contrasts
 from bench.errors import UsageError
 
 OFF = {"batching": "sequential", "kv": "recompute", "lora": "unfused"}
@@ -93,14 +93,16 @@ def paths(runs: Iterable[Run]) -> list[AttributionPath]:
 
 def print_path(path: AttributionPath, console: Console) -> None:
     """One table: every part with its ratio and interval, and what the profiled passes say of it."""
-    headings = ("part", "ratio", "95 % CI", "saves, ms", "profiled, ms", "mostly in, ms")
+    headings = ("part", "ratio", "95 % CI", "verdict", "saves, ms", "profiled, ms", "mostly in, ms")
     table = Table(*headings, title=path.title, caption=_caption(path), min_width=110)
     for part in path.parts:
         profiled = "-" if part.profiled_s is None else f"{part.profiled_s * 1e3:.1f}" + ("" if part.agrees else " (differs)")
-        ratio = (f"{part.ratio.value:.2f}", _interval(part.ratio))
+        ratio = (f"{part.ratio.value:.2f}", part.ratio.interval, part.ratio.verdict)
         table.add_row(part.name, *ratio, f"{part.saved_s * 1e3:.1f}", profiled, part.mostly)
     table.add_section()
-    table.add_row(f"{path.first.label} to {path.last.label}", f"{path.total.value:.2f}", _interval(path.total), "", "", "")
+    table.add_row(
+        f"{path.first.label} to {path.last.label}", f"{path.total.value:.2f}", path.total.interval, path.total.verdict, "", "", ""
+    )
     console.print(table)
 
 
@@ -131,7 +133,7 @@ def _path(group: list[Run], executor: str, kv: str) -> AttributionPath:
     rows += [between(a, b) for (_, a), (_, b) in pairwise(after)]
     pairs = [f"{NAMES[a]} and {NAMES[b]}" for i, a in enumerate(factors) for b in factors[i + 1 :]]
     extra = [spread(weights) for weights in interactions(factors)] + [between(before[0][1], after[-1][1])]
-    ratios = contrasts([run.sample for run in runs], np.vstack([*rows, *extra]))
+    ratios = contrasts([run.sample for run in runs], np.vstack([*rows, *extra]), "block")
     parts = _parts(names, ratios, np.vstack(rows), runs)
     return AttributionPath(
         executor, kv, before[0][1], after[-1][1], parts, dict(zip(pairs, ratios[len(rows) : -1], strict=True)), ratios[-1]
@@ -182,7 +184,7 @@ def _chain(stations: Sequence[Station]) -> list[tuple[str, Run]]:
 
 
 def _parts(names: Sequence[str], ratios: Sequence[Ratio], rows: np.ndarray, runs: Sequence[Run]) -> tuple[Part, ...]:
-    clock = -rows @ np.array([np.median(list(run.sample.values())) for run in runs])
+    clock = -rows @ np.array([run.summary.amortised for run in runs])
     negligible = NEGLIGIBLE * np.abs(clock).sum()
     profiles = [_profile(run) for run in runs]
     found = []
@@ -227,11 +229,7 @@ def _refuse_mixtures(group: list[Run]) -> None:
             raise UsageError(f"{run.path}: cannot stand beside {group[0].path}: they differ in {explain(found)}")
 
 
-def _interval(ratio: Ratio) -> str:
-    return "" if ratio.low is None else f"{ratio.low:.2f} to {ratio.high:.2f}"
-
-
 def _caption(path: AttributionPath) -> str:
     n = f"n = {path.total.n} blocks a point; the ratios multiply to the last line"
-    helps = [f"{name}: {r.value:.2f} {_interval(r)}" for name, r in path.pairs.items()]
+    helps = [f"{name}: {r.value:.2f}, {r.interval}" for name, r in path.pairs.items()]
     return "\n".join([n, *(f"interaction of {text}" for text in helps)])

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from analysis.compare import compare
 from analysis.figures import all_figures
 from analysis.path import paths
+from analysis.rendering import HEADINGS, cells
 from analysis.runs import Run
 from analysis.table import tidy
 from bench.errors import UsageError
@@ -36,7 +37,8 @@ def write_report(runs: Sequence[Run], output: Path, command: str) -> Path:
     page = environment.get_template("report.html.j2").render(
         title=", ".join(dict.fromkeys(f"{run.spec['workload']} on {run.spec['model']}" for run in timed)),
         devices=sorted({str(run.result.environment.get("device")) for run in timed}),
-        tables=compare(timed).tables,
+        tables=[(table.title, map(cells, table.rows)) for table in compare(timed).tables],
+        headings=HEADINGS,
         paths=found,
         figures=figures,
         runs=timed,

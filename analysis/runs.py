@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from analysis.statistics import Sample
+from analysis.summary import Summary, summarize
 from bench.config import RunSpec
 from bench.result import Result, SessionResult, find_results, load_result
+from bench.steptimes import step_times
 
 FEATURES = ("batching", "kv", "lora")
 OWN = ("executor", *FEATURES, "loop", "directions", "upstream", "variant")
@@ -46,10 +46,14 @@ class Run:
         """Those that passed and were timed."""
         return [s for s in self.result.sessions if s.status == "passed" and s.step_s]
 
+    @property
+    def model_runner(self) -> str | None:
+        """The class that ran the model, from the last session that names one."""
+        return next((s.model_runner for s in reversed(self.result.sessions) if s.model_runner), None)
+
     @cached_property
-    def details(self) -> dict[str, Any]:
-        """The executor's facts, from the last session that has any."""
-        return next((s.details for s in reversed(self.result.sessions) if s.details), {})
+    def summary(self) -> Summary:
+        return summarize(self.sessions)
 
     def finding(self, recorder: str) -> dict[str, Any] | None:
         """What a recorder found in the last session that had it watch."""
@@ -90,8 +94,8 @@ class Run:
 
     @cached_property
     def sample(self) -> Sample:
-        """Median step seconds of each session or block, keyed by what pairs it with its neighbours in other runs."""
-        return {(self.result.pair_id or self.result.id, s.index): float(np.median(s.step_s)) for s in self.sessions}
+        """Amortised step seconds of each session or block, keyed by what pairs it with its neighbours in other runs."""
+        return {(self.result.pair_id or self.result.id, s.index): step_times(s).best_known for s in self.sessions}
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -121,7 +125,7 @@ def differences(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:
     """Keys in which two runs differ and that forbid a comparison, with both values; empty when they may be compared."""
     found = {key: (a.identity.get(key), b.identity.get(key)) for key in a.identity | b.identity}
     if a.spec["executor"] == b.spec["executor"] == "vllm":
-        found["model runner"] = (a.details.get("model_runner"), b.details.get("model_runner"))
+        found["model runner"] = (a.model_runner, b.model_runner)
     return {key: pair for key, pair in found.items() if pair[0] != pair[1]}
 
 

@@ -49,6 +49,11 @@ class Direction:
         """What V is drawn from: directions with the same epoch share V, and so can share one accumulated state."""
         return (self.step // self.interval, 0) if self.kind == "lowrank" else (self.step, self.query)
 
+    @property
+    def kept(self) -> int:
+        """For how many steps V is kept."""
+        return self.interval if self.kind == "lowrank" else 1
+
 
 @dataclass(frozen=True)
 class Probe:

@@ -71,13 +71,13 @@ def compare(
     reference: Annotated[
         str | None, described("Executor the ratios are against.", "official, or the slowest", metavar="|".join(EXECUTORS))
     ] = None,
-    format: Annotated[Format, described("How to print; markdown and json go to stdout.", "table")] = Format.table,
+    format: Annotated[Format, described("How to print; markdown, csv and json go to stdout.", "table")] = Format.table,
     fail_below: Annotated[float | None, described("Exit with 1 if a ratio is below this.", "never", metavar="RATIO")] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Every run instead of the newest of each point.", show_default="no")
     ] = False,
 ) -> None:
-    """Medians, ratios to a reference with their confidence intervals, and verdicts, of what may be compared."""
+    """Step times, ratios to a reference with their confidence intervals, and verdicts, of what may be compared."""
     from bench.commands.compare import run_compare
 
     raise typer.Exit(run_compare(paths or [], reference=reference, format=format.value, fail_below=fail_below, every=every))
@@ -151,6 +151,7 @@ def reproduce(
     models: Annotated[
         list[str] | None, described("A model; may be repeated.", "1.3b to 13b on a GPU, 125m on a CPU", metavar="MODEL")
     ] = None,
+    batch_sizes: Annotated[str | None, described("Batch sizes of core-step.", "16; on a GPU 16,32,64,128", metavar="N,N")] = None,
     steps: Annotated[int | None, described("Steps of a run (of a block for core-step).", "10; end-to-end 20000")] = None,
     budget: Annotated[float, described("Minutes this call may take; the same call again goes on.", "60")] = 60.0,
     results: Results = "results",
@@ -158,7 +159,8 @@ def reproduce(
     """What the paper's tables need, at the sizes that fit here, within a budget; our figures beside the paper's."""
     from bench.commands.reproduce import reproduce as command
 
-    raise typer.Exit(command(name, given, models=models or [], steps=steps, budget=budget, results=results))
+    measured: dict[str, Any] = {"models": models or [], "batch_sizes": batch_sizes, "steps": steps}
+    raise typer.Exit(command(name, given, **measured, budget=budget, results=results))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,6 +23,7 @@ NAMES = {"workload": WORKLOADS, "executor": EXECUTORS, "task": TASKS, "record": 
 class Format(StrEnum):
     table = "table"
     markdown = "markdown"
+    csv = "csv"
     json = "json"
 
 

@@ -17,10 +17,14 @@ from bench.config import RunSpec
 from bench.errors import UsageError
 
 SCHEMA_VERSION = 2
-"""1: first version. 2: the variant stands in the spec, the unit in the session, and divergence is a status."""
+"""1: first version. 2: the variant stands in the spec; unit, wall clock and model runner in the session; divergence is a status;
+steps say of what kind they were."""
 
 Status = Literal["passed", "incorrect", "failed", "timeout", "out_of_memory", "diverged"]
 Unit = Literal["session", "block"]
+StepKind = Literal["plain", "resample", "fold", "paused"]
+"""resample: V is drawn anew; fold: it is, and what was accumulated over the old one goes into the weights; paused: the first step
+after something else was done, with cold caches."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,14 @@ class SessionResult:
 
     unit               session or block: what one value of a sample is
     warmup_s, step_s   wall clock of each core step, warm-up apart
+    kinds              of the warm-up and timed steps together, as `losses` are; empty in files from before they were recorded
+    fold_every         steps from one fold to the next; None where nothing is ever folded
     losses             [steps][n_probes] of the warm-up and timed steps together, in plan order
     findings           recorder name -> its `collect()`, from the profiled pass
+    stages_s           seconds of each stage of the process: load, check, warmup, timed, evaluate, checkpoint, checksum, profile
+    wall_s             the process from start to end, as its parent sees it
+    model_runner       the class that runs the model, where there is a choice of it
+    details            facts of the executor that nothing else reads
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -70,11 +80,16 @@ class SessionResult:
     load_s: float | None = None
     warmup_s: list[float] = field(default_factory=list)
     step_s: list[float] = field(default_factory=list)
+    kinds: list[StepKind] = field(default_factory=list)
+    fold_every: int | None = None
     losses: list[list[float]] = field(default_factory=list)
     projected_gradients: list[list[float]] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     findings: dict[str, dict[str, Any]] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
+    stages_s: dict[str, float] = field(default_factory=dict)
+    wall_s: float | None = None
+    model_runner: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     error: str | None = None
@@ -82,7 +97,7 @@ class SessionResult:
 
 @dataclass(frozen=True)
 class Result:
-    """One run: a spec, where it ran, and its sessions. `details` of a session holds executor facts (model runner, ...)."""
+    """One run: a spec, where it ran, and its sessions."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
     id: str
@@ -103,12 +118,13 @@ class Result:
 
 
 def update_to_2(data: dict[str, Any]) -> dict[str, Any]:
-    """`details` of a session held what others read: the variant, the unit, and whether the run diverged."""
+    """`details` of a session held what others read. Which steps folded was not recorded, and stays unknown."""
     spec, sessions = dict(data["spec"]), []
     for old in data["sessions"]:
         details = dict(old["details"])
         spec["variant"] = details.pop("variant", spec.get("variant", ""))
         session = old | {"details": details, "unit": details.pop("unit", "session")}
+        session |= {name: details.pop(name) for name in ("wall_s", "model_runner") if name in details}
         sessions.append(session | ({"status": "diverged"} if details.pop("diverged", False) else {}))
     status = "diverged" if any(session["status"] == "diverged" for session in sessions) else data["status"]
     return data | {"spec": spec, "sessions": sessions, "status": status, "schema_version": 2}

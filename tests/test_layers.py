@@ -11,6 +11,7 @@ bench.errors bench.data bench.files bench.streams
 bench.shadowing
 bench.config
 bench.api bench.result
+bench.steptimes
 bench.entry
 bench.registry bench.nvml
 bench.environment
@@ -24,7 +25,16 @@ bench.cli bench.notebook
 bench.__main__
 """
 """From the ground up. A module may import from its own line and from those above it here; a package stands for all it holds."""
-READS_RESULTS = {"bench.result", "bench.entry", "bench.errors", "bench.data", "bench.config", "bench.api", "bench.registry"}
+READS_RESULTS = {
+    "bench.result",
+    "bench.steptimes",
+    "bench.entry",
+    "bench.errors",
+    "bench.data",
+    "bench.config",
+    "bench.api",
+    "bench.registry",
+}
 """All that the analysis may know of the rest."""
 VERBS = {"bench.commands", "bench.cli", "bench.notebook"}
 """Who may call the analysis."""

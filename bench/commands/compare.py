@@ -1,7 +1,7 @@
 """`python -m bench compare`: tables of what may be compared.
 
-The table goes to stderr; with --format markdown it goes to stdout instead, for embedding. The last line of stdout is always
-one JSON object, and with --format json it is all there is.
+The table goes to stderr; with --format markdown or csv it goes to stdout instead, for embedding. The last line of stdout is
+always one JSON object, with --format json it is all there is, and with --format csv it is left out: a spreadsheet reads it all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.compare import HEADINGS, Comparison, Table, compare, markdown, reference_line
+from analysis.compare import Comparison, Table, compare
+from analysis.rendering import HEADINGS, NUMERIC, cells, comma_separated, markdown, reference_line
 from analysis.runs import load_runs
 from bench.commands.terminal import stderr_console
 from bench.errors import UsageError
@@ -30,6 +31,8 @@ def run_compare(
     comparison = compare(runs, reference, every)
     if format == "markdown":
         print(markdown(comparison))
+    elif format == "csv":
+        print(comma_separated(comparison), end="")
     elif format == "table":
         print_tables(comparison)
     broken = comparison.fails(fail_below) if fail_below is not None else []
@@ -37,7 +40,8 @@ def run_compare(
         broken.append("no ratio to hold against --fail-below")
     for text in broken:
         print(f"error: {text}", file=sys.stderr)
-    print(compact(comparison, failed=bool(broken)))
+    if format != "csv":
+        print(compact(comparison, failed=bool(broken)))
     return int(bool(broken))
 
 
@@ -63,8 +67,8 @@ def rendered(table: Table) -> object:
 
     shown = RichTable(title=table.title, caption=reference_line(table) if table.reference else None)
     for heading in HEADINGS:
-        numeric = heading in HEADINGS[2:6]
+        numeric = heading in NUMERIC[:-1]
         shown.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
     for row in table.rows:
-        shown.add_row(*row.cells())
+        shown.add_row(*cells(row))
     return shown

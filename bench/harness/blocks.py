@@ -1,11 +1,12 @@
 """Blocks: several points in one process, each engine loaded once, interleaved so that a drift of the machine weighs on all alike.
 
 A block is a stretch of timed steps of one point; rounds go through the points forwards and backwards in turn (serpentine), and
-all points of a round are given the same batches.
+all points of a round are given the same batches. Where updates are folded once in an interval of V, a block begins with one and
+ends with the fold after it, so that plain steps and folds are measured apart, however long the interval is.
 `python -m bench.harness.blocks FD` reads its job from stdin and reports events as a session does, and besides
     point            point, checks
     point_failed     point, status, error; the run goes on without it
-    block            point, round, step_s, losses, details
+    block            point, round, step_s, kinds, fold_every, losses, details
     point_findings   point, findings
 """
 
@@ -13,10 +14,10 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import chain, count, islice
+from itertools import chain, islice
 from statistics import median
 from typing import Any, ClassVar
 
@@ -27,7 +28,7 @@ from bench.errors import UsageError
 from bench.harness import gate
 from bench.harness.child import classify, serve
 from bench.harness.inputs import digests, prepare
-from bench.harness.steps import run_steps
+from bench.harness.steps import Step, fold_every, run_steps
 from bench.journal.events import Emit
 from bench.registry import make_executor, make_workload
 
@@ -55,11 +56,20 @@ class BlocksJob:
 
 @dataclass
 class LoadedExecutor:
-    """An executor with where its run stands; the points on it share one trajectory."""
+    """An executor with where its run stands; the points on it share one trajectory. at: its next step."""
 
     inputs: Inputs
     executor: Executor
-    numbers: Iterator[int]
+    at: int = 0
+
+    def steps(self, count: int) -> range:
+        """The next steps."""
+        self.at += count
+        return range(self.at - count, self.at)
+
+    def skip_to_interval(self, every: int) -> None:
+        """Go on at the first step of a new interval of V."""
+        self.at = -(-self.at // every) * every
 
     def use(self, point: PlannedPoint) -> RunSpec:
         """Switch to a point."""
@@ -82,7 +92,7 @@ def run_blocks(job: BlocksJob, emit: Emit) -> None:
     batch, probes = inputs.task.train[: first.batch_size], make_workload(first).plan(0)
     expect = gate.expected(inputs.reference, batch, probes, first.dtype, first.device)
     stream = batch_stream(inputs.task.train, first.batch_size, first.seed)
-    batches = [list(islice(stream, SETTLING + job.steps)) for _ in range(job.rounds)]
+    batches = [list(islice(stream, SETTLING + job.steps + 1)) for _ in range(job.rounds)]
     loaded: list[LoadedExecutor] = []
     try:
         for spec in specs:
@@ -108,7 +118,7 @@ def _load(spec: RunSpec, emit: Emit) -> LoadedExecutor:
     emit({"event": "data", **digests(inputs), **{k: v for k, v in inputs.task.summary.items() if k != "warnings"}})
     executor = make_executor(spec.executor)
     executor.load(spec, inputs.source, inputs.task)
-    return LoadedExecutor(inputs, executor, count())
+    return LoadedExecutor(inputs, executor)
 
 
 @dataclass
@@ -147,10 +157,11 @@ class Points:
     def block(self, number: int, index: int, batches: Sequence[Batch]) -> None:
         if number < len(self.job.done) and index < self.job.done[number]:
             return
-        times, losses = self._time(number, batches)
-        self.timed.setdefault(number, []).extend(times)
-        facts = {"point": number, "round": index, "details": self._at(number)[0].executor.details()}
-        self.emit({"event": "block", "step_s": times, "losses": losses, **facts})
+        steps, every = self._time(number, batches)
+        self.timed.setdefault(number, []).extend(step.step_s for step in steps)
+        facts = {"point": number, "round": index, "fold_every": every, "details": self._at(number)[0].executor.details()}
+        seen = {"step_s": [s.step_s for s in steps], "kinds": [s.kind for s in steps], "losses": [s.losses for s in steps]}
+        self.emit({"event": "block", **seen, **facts})
 
     def profile(self, number: int, batch: Batch) -> None:
         import torch
@@ -159,7 +170,8 @@ class Points:
         from bench.recorders.context import ProfileContext
 
         if number not in self.timed:  # its blocks were timed by an earlier process
-            self.timed[number] = self._time(number, [batch] * (SETTLING + PROFILED_STEPS))[0]
+            steps, _ = self._time(number, [batch] * (SETTLING + PROFILED_STEPS + 1))
+            self.timed[number] = [step.step_s for step in steps]
         one, point = self._at(number)
         spec, inputs = one.use(point), one.inputs
         workload = make_workload(spec)
@@ -168,20 +180,27 @@ class Points:
         context = ProfileContext(
             one.executor, spec, inputs.source, inputs.task, batch, probes, step_s, device, PROFILED_STEPS, beside
         )
-        findings, _ = observe(context, beside_blocks(), lambda _: one.executor.step(workload, next(one.numbers), batch), None)
+        findings, _ = observe(context, beside_blocks(), lambda _: one.executor.step(workload, one.steps(1)[0], batch), None)
         self.emit({"event": "point_findings", "point": number, "findings": findings})
 
-    def _time(self, number: int, batches: Sequence[Batch]) -> tuple[list[float], list[list[float]]]:
-        """Seconds and losses of a step for each batch, those that settle left out."""
-
+    def _time(self, number: int, batches: Sequence[Batch]) -> tuple[list[Step], int | None]:
+        """The steps that count, those that settle left out, and how often they fold. The last batch is for the fold."""
         one, point = self._at(number)
         workload, clock = make_workload(one.use(point)), one.inputs.clock
-        for batch in batches[:SETTLING]:
-            one.executor.step(workload, next(one.numbers), batch)
+        every = fold_every(one.executor, workload, batches[0])
+        apart = every is not None and every > 1
+        if every is not None and apart:
+            one.skip_to_interval(every)
+        for step, batch in zip(one.steps(SETTLING), batches, strict=False):
+            one.executor.step(workload, step, batch)
         clock.synchronize()
-        rest = batches[SETTLING:]
-        done = list(run_steps(one.executor, workload, [next(one.numbers) for _ in rest], iter(rest), clock))
-        return [step.step_s for step in done], [step.losses for step in done]
+        *rest, last = batches[SETTLING:]
+        timed = partial(run_steps, one.executor, workload, clock=clock, folds=every is not None, paused=False)
+        done = list(timed(one.steps(len(rest)), iter(rest)))
+        if every is not None and apart:
+            one.skip_to_interval(every)
+            done += timed(one.steps(1), iter([last]))
+        return done, every
 
     def _at(self, number: int) -> tuple[LoadedExecutor, PlannedPoint]:
         point = self.job.points[number]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean, median
 from typing import Any
 
 from rich.console import Console
@@ -26,6 +26,7 @@ from bench.journal.file import SUFFIX, JournalWriter, header_entry
 from bench.journal.store import Store, new_id, stem, utc_now
 from bench.registry import workload_class
 from bench.result import Result, SessionResult
+from bench.steptimes import step_times
 
 
 @dataclass
@@ -110,7 +111,7 @@ def schedule(runs: Sequence[RunInProgress], sessions: int) -> Iterator[tuple[Run
 def one_session(
     run: RunInProgress, index: int, options: RunOptions, store: Store, stop: Stop, console: Console, tell: Teller
 ) -> None:
-    """RunInProgress a session, add it to its result, write the file. UsageError when the session found the input bad."""
+    """Run a session, add it to its result, write the file. UsageError when the session found the input bad."""
     spec = run.spec
     name = f"{spec.workload} {spec.executor} {short_name(spec.model)}"
     title = f"{name} {index + 1}/{options.sessions}"
@@ -134,9 +135,9 @@ def one_session(
         log = run_process(job, timeout_s=options.timeout_s, log_path=where, stop=stop, on_event=note, log=begun)
     if log.usage_error:
         raise UsageError(log.usage_error)
-    facts: Event = {"event": "details", "wall_s": time.monotonic() - began}
-    run.journal.event(index, facts)  # or a result made again from the journal would lack them
-    log.add(facts)
+    ended: Event = {"event": "ended", "wall_s": time.monotonic() - began}
+    run.journal.event(index, ended)  # or a result made again from the journal would lack it
+    log.add(ended)
     session = log.result()
     run.add(session, log.data)
     run.cut_short = log.resumable
@@ -154,7 +155,7 @@ def describe(session: SessionResult) -> str:
     """A session in one line."""
     words: list[str] = [session.status]
     if session.step_s:
-        words.append(f"{median(session.step_s) * 1e3:.2f} ms/step")
+        words.append(f"{step_times(session).best_known * 1e3:.2f} ms/step")
     if session.losses:
         words.append(f"loss {mean(session.losses[0]):.4f} -> {mean(session.losses[-1]):.4f}")
     words += [f"accuracy {e.accuracy:.3f} at step {e.step}" for e in session.evaluations if e.split == "eval"]
@@ -176,9 +177,12 @@ def summary(runs: Sequence[RunInProgress]) -> dict[str, Any]:
 
 
 def row(run: RunInProgress) -> dict[str, Any]:
-    """The main figures of a run; medians over sessions of medians over steps, losses as means over the probes of a step."""
+    """The main figures of a run: seconds of a step over its sessions, losses as means over the probes of a step.
+
+    step_s    geometric mean over sessions of the amortised step; step_s_median: median over sessions of medians over steps
+    """
     result, spec = run.result, run.spec
-    timed = [median(s.step_s) for s in result.sessions if s.status == "passed" and s.step_s]
+    timed = [s for s in result.sessions if s.status == "passed" and s.step_s]
     first = next((s for s in result.sessions if s.losses), None)
     held_out = [e for s in result.sessions[:1] for e in s.evaluations if e.split == "eval"]
     last_step = spec.warmup + spec.steps
@@ -188,7 +192,8 @@ def row(run: RunInProgress) -> dict[str, Any]:
         "workload": spec.workload,
         "executor": spec.executor,
         "model": spec.model,
-        "step_s_median": median(timed) if timed else None,
+        "step_s": geometric_mean(step_times(s).best_known for s in timed) if timed else None,
+        "step_s_median": median(median(s.step_s) for s in timed) if timed else None,
         "loss_first": mean(first.losses[0]) if first else None,
         "loss_last": mean(first.losses[-1]) if first else None,
         "accuracy_before": next((e.accuracy for e in held_out if e.step == 0), None),
@@ -202,7 +207,7 @@ def print_table(console: Console, runs: Sequence[RunInProgress]) -> None:
     table = Table("executor", "status", "sessions", "ms/step", "loss", "held-out accuracy")
     for run in runs:
         r = row(run)
-        step = f"{r['step_s_median'] * 1e3:.2f}" if r["step_s_median"] is not None else "-"
+        step = f"{r['step_s'] * 1e3:.2f}" if r["step_s"] is not None else "-"
         loss = f"{r['loss_first']:.4f} -> {r['loss_last']:.4f}" if r["loss_first"] is not None else "-"
         accuracy = " -> ".join(f"{a:.3f}" for a in (r["accuracy_before"], r["accuracy_after"]) if a is not None) or "-"
         table.add_row(r["executor"], r["status"], str(r["sessions"]), step, loss, accuracy)

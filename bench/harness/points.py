@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from statistics import median
 from typing import Any
 
 from rich.console import Console
@@ -23,6 +22,7 @@ from bench.journal.events import Event
 from bench.journal.store import Store, new_id, utc_now
 from bench.registry import executor_entry, workload_class
 from bench.result import Check, Result, SessionResult, find_results, load_result
+from bench.steptimes import step_times
 
 Planned = tuple[int, RunSpec]
 
@@ -60,10 +60,12 @@ class Point:
                 return f"{event['status']}, {event['error']}"
             case "block" if event["round"] == len(sessions):
                 self.details |= event["details"]
-                times, facts = event["step_s"], {"checks": self.checks, "details": dict(self.details)}
-                block = SessionResult(event["round"], "passed", "block", step_s=times, losses=event["losses"], **facts)
+                details = dict(self.details)
+                facts = {name: event[name] for name in ("step_s", "kinds", "fold_every", "losses")}
+                facts |= {"checks": self.checks, "model_runner": details.pop("model_runner", None), "details": details}
+                block = SessionResult(event["round"], "passed", "block", **facts)
                 self.result = replace(self.result, sessions=[*sessions, block])
-                return f"block {block.index + 1}/{rounds}, {median(times) * 1e3:.1f} ms/step"
+                return f"block {block.index + 1}/{rounds}, {step_times(block).best_known * 1e3:.1f} ms/step"
             case "point_findings" if sessions:
                 last = replace(sessions[-1], findings=event["findings"])
                 self.result = replace(self.result, sessions=[*sessions[:-1], last])

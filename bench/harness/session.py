@@ -24,7 +24,8 @@ from bench.harness import gate
 from bench.harness.child import describe, serve
 from bench.harness.inputs import digests, prepare, refuse_others
 from bench.harness.schedule import Duty, schedule
-from bench.harness.steps import Diverged, Step, run_steps
+from bench.harness.stages import timed_stages
+from bench.harness.steps import Diverged, Step, fold_every, run_steps
 from bench.journal.entries import History
 from bench.journal.events import Emit
 from bench.journal.file import read_journal
@@ -60,7 +61,7 @@ class Job:
 
 def run_session(job: Job, emit: Emit) -> None:
     """All stages in order; raises what went wrong. An executor whose losses are wrong is not timed."""
-    spec, history = RunSpec.from_json(job.spec), job.history()
+    spec, history, emit = RunSpec.from_json(job.spec), job.history(), timed_stages(emit)
     emit({"event": "stage", "name": "load"})
     inputs = prepare(spec, job.index)
     refuse_others(inputs, job.recorded | history.data, spec)
@@ -78,7 +79,8 @@ def run_session(job: Job, emit: Emit) -> None:
         started = time.perf_counter()
         executor.load(spec, inputs.source, inputs.task)
         inputs.clock.synchronize()
-        emit({"event": "loaded", "load_s": time.perf_counter() - started})
+        emit({"event": "loaded", "load_s": time.perf_counter() - started, "fold_every": fold_every(executor, workload, first)})
+        emit({"event": "stage", "name": "check"})
         check, warning = gate.check(executor, expect)
         emit({"event": "check", **asdict(check)})
         if warning:
@@ -125,16 +127,15 @@ class Training:
 
         spec, clock, history = self.spec, self.inputs.clock, self.keeper.history
         total, done = spec.warmup + spec.steps, len(history.steps)
-        feed = islice(chain([first], stream), done, None)
+        feed, folds = islice(chain([first], stream), done, None), fold_every(self.executor, self.workload, first) is not None
         timed = [step.step_s for step in history.steps if not step.warmup]
-        clocks, wall_s = [], 0.0
+        clocks: list[Any] = []
         plan = dict(schedule(spec))
         self.attend(done, plan.get(done, ("checksum",)))
         for start, stop in pairwise([done, *(step for step in plan if step > done)]):
             self.stage("timed" if start >= spec.warmup else "warmup")
             clock.synchronize()
-            began = time.perf_counter()
-            for step in run_steps(self.executor, self.workload, range(start, stop), feed, clock):
+            for step in run_steps(self.executor, self.workload, range(start, stop), feed, clock, folds=folds):
                 self.report(step)
                 if step.step < spec.warmup:
                     continue
@@ -142,10 +143,9 @@ class Training:
                 if spec.device == "cuda" and len(timed) in (1, spec.steps):
                     clocks.append(gpu_clocks())
             clock.synchronize()
-            wall_s += (time.perf_counter() - began) * (start >= spec.warmup)
             self.attend(stop, plan[stop])
-        facts = {} if done else {"timed_wall_s": wall_s}
-        self.emit({"event": "details", **facts} | ({"clocks": clocks} if clocks else {}))
+        if clocks:
+            self.emit({"event": "details", "clocks": clocks})
         if self.job.profile and self.inputs.profiled:
             self.profile(typical(islice(batches(spec, self.inputs), min(total, SAMPLED_BATCHES))), total, median(timed))
 
@@ -155,12 +155,15 @@ class Training:
         for duty in duties:
             match duty:
                 case "checksum":
+                    self.stage("checksum")
                     keeper.checksum(step)
                 case "checkpoint":
+                    self.stage("checkpoint")
                     keeper.snapshot(step, "checkpoint")
                 case "dev":
                     self.evaluate(step, "dev")
                     if keeper.best == step:
+                        self.stage("checkpoint")
                         keeper.snapshot(step, "best")
                 case "eval":
                     self.evaluate(step, "eval")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench.api import Clock, Executor, Workload
 from bench.data import Batch
+from bench.result import StepKind
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,7 @@ class Step:
 
     step: int
     step_s: float
+    kind: StepKind
     losses: list[float]
     projected_gradients: list[float]
 
@@ -29,23 +31,51 @@ class Diverged(Exception):
     """A loss or projected gradient is not finite; the message names the step, the probe and what to do."""
 
 
+def fold_every(executor: Executor, workload: Workload, batch: Batch) -> int | None:
+    """Steps from one fold to the next, from the plan and the executor's own counts; None where nothing is ever folded."""
+    plan = workload.plan(0)
+    return plan[0].direction.kept if executor.work(batch, plan)["fold_bytes_written"] else None
+
+
+def kind_of(workload: Workload, step: int, *, folds: bool, paused: bool) -> StepKind:
+    """Known from the plan alone. Where V is never kept, every step but the first is of one kind."""
+    direction = workload.plan(step)[0].direction
+    anew = step == 0 or workload.plan(step - 1)[0].direction.epoch != direction.epoch
+    if anew and folds and step > 0:
+        return "fold"
+    if anew and direction.kept > 1:
+        return "resample"
+    return "paused" if paused else "plain"
+
+
 def run_steps(
-    executor: Executor, workload: Workload, steps: Iterable[int], batches: Iterator[Batch], clock: Clock
+    executor: Executor,
+    workload: Workload,
+    steps: Iterable[int],
+    batches: Iterator[Batch],
+    clock: Clock,
+    *,
+    folds: bool = False,
+    paused: bool = True,
 ) -> Iterator[Step]:
-    """Run and time the steps, one batch each. Raises Diverged at the first value that is not finite."""
+    """Run and time the steps, one batch each. Raises Diverged at the first value that is not finite.
+
+    folds     whether the executor has an accumulated state to fold when V is drawn anew
+    paused    whether something else was done before the first of them
+    """
     pending: deque[tuple] = deque()
     for step in steps:
-        batch = next(batches)
+        batch, kind, paused = next(batches), kind_of(workload, step, folds=folds, paused=paused), False
         start = clock.mark()
         losses = clock.fetch(executor.step(workload, step, batch))
-        pending.append((step, start, clock.mark(), losses))
+        pending.append((step, kind, start, clock.mark(), losses))
         if len(pending) > clock.lag:
             yield _read(workload, clock, *pending.popleft())
     while pending:
         yield _read(workload, clock, *pending.popleft())
 
 
-def _read(workload: Workload, clock: Clock, step: int, start: object, end: object, losses: torch.Tensor) -> Step:
+def _read(workload: Workload, clock: Clock, step: int, kind: StepKind, start: object, end: object, losses: torch.Tensor) -> Step:
     step_s = clock.seconds(start, end)
     values: list[float] = losses.tolist()
     gradients: list[float] = workload.projected_gradients(losses).tolist()
@@ -54,4 +84,4 @@ def _read(workload: Workload, clock: Clock, step: int, start: object, end: objec
             if not math.isfinite(value):
                 advice = "lower --learning-rate or --eps, or use a wider --dtype"
                 raise Diverged(f"step {step}: {what} {index} is {value}; {advice}")
-    return Step(step, step_s, values, gradients)
+    return Step(step, step_s, kind, values, gradients)

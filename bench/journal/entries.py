@@ -12,7 +12,7 @@ from typing_extensions import TypedDict  # pydantic asks for this one before Pyt
 
 from bench.config import RunOptions, RunSpec
 from bench.journal.events import Event
-from bench.result import Check, Evaluation, Result, Status
+from bench.result import Check, Evaluation, Result, Status, StepKind
 
 Facts = dict[str, Any]
 
@@ -43,6 +43,7 @@ class StepEntry:
     seed: int
     epoch: list[int]
     learning_rate: float
+    kind: StepKind | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ class Stage(TypedDict):
 
 class LoadTime(TypedDict):
     load_s: float
+    fold_every: NotRequired[int | None]
+
+
+class Ended(TypedDict):
+    wall_s: float
 
 
 class Resumed(TypedDict):
@@ -107,6 +113,8 @@ KINDS: dict[str, Any] = {
     "data": Facts,
     "details": Facts,
     "findings": Facts,
+    "stages": dict[str, float],
+    "ended": Ended,
     "done": dict[str, None],
 }
 

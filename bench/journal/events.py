@@ -1,17 +1,19 @@
 """What a session reports, one small JSON object at a time. The parent adds them up, so whatever a dead session had seen is kept.
 
 Kinds (`event`) and their other fields:
-    stage       name: load, check, warmup, timed, evaluate, profile
-    step        step, step_s, losses, projected_gradients, warmup; seed, epoch (of V), learning_rate
+    stage       name: load, check, replay, warmup, timed, checksum, checkpoint, evaluate, profile
+    stages      seconds spent in each of them
+    step        step, step_s, kind, losses, projected_gradients, warmup; seed, epoch (of V), learning_rate
     check, evaluation                        the fields of bench.result.Check and Evaluation
     checksum, snapshot                       the fields of bench.journal.entries.ChecksumEntry and SnapshotEntry
     resumed     step: another process goes on from here
-    loaded      load_s
+    loaded      load_s, fold_every
     data, details                            facts, plain JSON
     findings    name -> what a recorder found
     warning     text
     error       status, text; usage is true when the input was bad, outside when the machine was: its memory, its disk
     done        the session came to its end
+    ended       wall_s of the process, from its parent
 """
 
 from __future__ import annotations
@@ -51,6 +53,9 @@ class SessionLog:
     _status: Status = "passed"
     _error: str | None = None
     _load_s: float | None = None
+    _wall_s: float | None = None
+    _fold_every: int | None = None
+    _stages_s: dict[str, float] = field(default_factory=dict)
     _steps: list[Event] = field(default_factory=list)
     _checks: list[Check] = field(default_factory=list)
     _evaluations: list[Evaluation] = field(default_factory=list)
@@ -76,7 +81,11 @@ class SessionLog:
             case "evaluation":
                 self._evaluations.append(Evaluation(**fields))
             case "loaded":
-                self._load_s = fields["load_s"]
+                self._load_s, self._fold_every = fields["load_s"], fields.get("fold_every")
+            case "stages":
+                self._stages_s.update(fields)
+            case "ended":
+                self._wall_s = fields["wall_s"]
             case "data":
                 self.data.update(fields)
             case "details":
@@ -124,19 +133,25 @@ class SessionLog:
         self.warn("the session was interrupted and resumed: its step times come from several processes, some of them cold")
 
     def result(self) -> SessionResult:
-        steps = self._steps
+        steps, details = self._steps, dict(self._details)
+        kinds = [s["kind"] for s in steps if s.get("kind")]
         return SessionResult(
             index=self.index,
             status=self._status,
             load_s=self._load_s,
             warmup_s=[s["step_s"] for s in steps if s["warmup"]],
             step_s=[s["step_s"] for s in steps if not s["warmup"]],
+            kinds=kinds if len(kinds) == len(steps) else [],
+            fold_every=self._fold_every,
             losses=[s["losses"] for s in steps],
             projected_gradients=[s["projected_gradients"] for s in steps],
             evaluations=self._evaluations,
             findings=self._findings,
             checks=self._checks,
-            details=self._details,
+            stages_s=self._stages_s,
+            wall_s=self._wall_s,
+            model_runner=details.pop("model_runner", None),
+            details=details,
             warnings=self._warnings,
             error=self._error,
         )

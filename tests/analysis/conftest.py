@@ -16,18 +16,20 @@ FEATURES = {
 }
 
 
-def make_result(executor, medians, *, pair_id=None, id=None, unit="session", details=None, created="20260101T000000Z", **changes):
-    """A run whose sessions have these median step seconds; other keywords change the spec or fields of the result."""
+def make_result(executor, seconds, *, pair_id=None, id=None, unit="session", created="20260101T000000Z", **changes):
+    """A run whose sessions take these amortised seconds a step; other keywords change the spec, or fields of result and sessions.
+
+    Three timed steps, 0.9, 1 and 1.1 of it; nothing folds unless `kinds` and `fold_every` say so.
+    """
     base = {"workload": "lozo", "executor": executor, "model": "opt-125m", "weights": "random", "task": "sst2"}
     base |= {"dtype": "float32", "device": "cpu", **FEATURES[executor]}
     fields = {name: changes.pop(name) for name in ("status", "environment", "data", "workload_version") if name in changes}
+    seen = {"kinds": ["plain"] * 3, "losses": [[0.7, 0.6]] * 3}
+    seen |= {name: changes.pop(name) for name in ("kinds", "fold_every", "model_runner", "evaluations") if name in changes}
     spec = RunSpec(**(base | {"steps": 3} | changes))
-    sessions = [
-        SessionResult(i, "passed", unit, 1.0, step_s=[0.9 * m, m, 1.2 * m], losses=[[0.7, 0.6]] * 3, details=details or {})
-        for i, m in enumerate(medians)
-    ]
+    sessions = [SessionResult(i, "passed", unit, 1.0, step_s=[0.9 * s, s, 1.1 * s], **seen) for i, s in enumerate(seconds)]
     result = Result(
-        id=id or f"{executor}{abs(hash((tuple(medians), created))) % 10**6}",
+        id=id or f"{executor}{abs(hash((tuple(seconds), created))) % 10**6}",
         created=created,
         status="passed",
         spec=spec.to_json(),

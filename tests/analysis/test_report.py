@@ -49,7 +49,7 @@ def test_ids_of_the_figures_do_not_meet(runs, tmp_path):
 def test_the_table_is_tidy(runs):
     table = tidy(runs)
     assert not table.duplicated(["file", "session", "metric", "key"]).any()
-    assert table[(table.metric == "step_s") & (table.executor == "vllm")].value.tolist() == [0.1, 0.11, 0.09]
+    assert table[(table.metric == "step_s") & (table.executor == "vllm")].value.tolist() == pytest.approx([0.1, 0.11, 0.09])
     assert table[(table.metric == "bucket_s") & (table.key == "idle")].value.tolist() == [0.01, 0.01]
 
 

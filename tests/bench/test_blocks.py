@@ -12,6 +12,10 @@ from bench.errors import UsageError
 from bench.executors.fake.executor import FakeExecutor
 from bench.harness.blocks import SETTLING, BlocksJob, Points, WrongLosses, run_blocks
 
+SPEC = RunSpec(
+    **dict(workload="lozo", executor="fake", model="none", weights="random", task="sst2", dtype="float32", device="cpu"),
+    **dict(directions="shared", batching="paired", kv="shared", lora="fused", loop="requests", batch_size=4),
+)
 POINTS = [("shared", "paired"), ("recompute", "paired"), ("shared", "sequential")]
 
 
@@ -58,11 +62,7 @@ def test_bad_input_ends_all() -> None:
 def test_rounds_go_forwards_and_backwards_and_all_points_of_a_round_get_the_same_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    spec = RunSpec(
-        **dict(workload="lozo", executor="fake", model="none", weights="random", task="sst2", dtype="float32", device="cpu"),
-        **dict(directions="shared", batching="paired", kv="shared", lora="fused", loop="requests", batch_size=4),
-    )
-    points = [(0, replace(spec, kv=kv, batching=batching).to_json()) for kv, batching in POINTS]
+    points = [(0, replace(SPEC, kv=kv, batching=batching).to_json()) for kv, batching in POINTS]
     given: list[tuple[str, Any]] = []
     score = FakeExecutor.score
 
@@ -76,7 +76,7 @@ def test_rounds_go_forwards_and_backwards_and_all_points_of_a_round_get_the_same
     monkeypatch.setattr(FakeExecutor, "score", noting)
     monkeypatch.setattr(FakeExecutor, "switch", switch)
     events: list[dict[str, Any]] = []
-    run_blocks(BlocksJob([spec.to_json()], points, rounds=3, steps=2, profile=False), events.append)
+    run_blocks(BlocksJob([SPEC.to_json()], points, rounds=3, steps=2, profile=False), events.append)
     blocks = [(event["round"], event["point"]) for event in events if event["event"] == "block"]
     assert blocks == [(0, 0), (0, 1), (0, 2), (1, 2), (1, 1), (1, 0), (2, 0), (2, 1), (2, 2)]
     steps = given[len(points) :]  # each point was checked first
@@ -84,3 +84,25 @@ def test_rounds_go_forwards_and_backwards_and_all_points_of_a_round_get_the_same
     seen = [[batch for _, batch in steps[at : at + each]] for at in range(0, len(steps), each)]
     assert seen[0] == seen[1] == seen[2] and seen[3] == seen[4] == seen[5] and seen[6] == seen[7] == seen[8]
     assert seen[0] != seen[3]
+
+
+@pytest.mark.parametrize(
+    ("interval", "kinds"), [(50, ["plain"] * 4 + ["fold"]), (4, ["plain", "plain", "fold", "plain", "fold"])]
+)
+def test_a_block_measures_plain_steps_and_a_fold_however_long_the_interval(
+    monkeypatch: pytest.MonkeyPatch, interval: int, kinds: list[str]
+) -> None:
+    monkeypatch.setattr(FakeExecutor, "work", lambda self, batch, probes: {"fold_bytes_written": 1})
+    spec = replace(SPEC, interval=interval).to_json()
+    events: list[dict[str, Any]] = []
+    run_blocks(BlocksJob([spec], [(0, spec)], rounds=2, steps=4, profile=False), events.append)
+    blocks = [event for event in events if event["event"] == "block"]
+    assert [block["kinds"] for block in blocks] == [kinds, kinds]
+    assert all(block["fold_every"] == interval and len(block["step_s"]) == 5 for block in blocks)
+
+
+def test_where_nothing_folds_no_step_is_added() -> None:
+    events: list[dict[str, Any]] = []
+    run_blocks(BlocksJob([SPEC.to_json()], [(0, SPEC.to_json())], rounds=1, steps=4, profile=False), events.append)
+    (block,) = [event for event in events if event["event"] == "block"]
+    assert block["kinds"] == ["plain"] * 4 and block["fold_every"] is None

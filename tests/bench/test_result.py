@@ -103,10 +103,10 @@ def test_an_older_version_is_lifted_step_by_step(tmp_path, monkeypatch):
     assert load_result(path) == replace(RESULT, schema_version=4)
 
 
-def test_version_1_kept_variant_unit_and_divergence_in_the_details(tmp_path):
+def test_version_1_kept_in_the_details_what_others_read(tmp_path):
     old = RESULT.to_json() | {"schema_version": 1, "status": "failed"}
     del old["spec"]["variant"]
-    facts = {"variant": "no graphs", "unit": "block", "diverged": True, "threads": 2}
+    facts = {"variant": "no graphs", "unit": "block", "diverged": True, "threads": 2, "wall_s": 7.5, "model_runner": "v1"}
     old["sessions"] = [{"index": 0, "status": "failed", "details": facts}]
     path = tmp_path / "old.json"
     path.write_text(json.dumps(old))
@@ -114,6 +114,7 @@ def test_version_1_kept_variant_unit_and_divergence_in_the_details(tmp_path):
     (session,) = found.sessions
     assert (found.status, found.spec["variant"]) == ("diverged", "no graphs")
     assert (session.status, session.unit, session.details) == ("diverged", "block", {"threads": 2})
+    assert (session.wall_s, session.model_runner, session.kinds) == (7.5, "v1", [])
 
 
 def test_every_published_file_is_read():

@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from bench.harness.clock import WallClock
-from bench.harness.steps import Diverged, run_steps
+from bench.harness.steps import Diverged, fold_every, kind_of, run_steps
+from workloads.factorized import Factorized
 from workloads.lozo import LoZO
+from workloads.mezo import MeZO
 from workloads.steps import core_step
 
-WORKLOAD = LoZO(learning_rate=1e-3, eps=0.5, rank=2, interval=2, queries=1, seed=0)
+SETTINGS = dict(learning_rate=1e-3, eps=0.5, rank=2, interval=2, queries=1, seed=0)
+WORKLOAD = LoZO(**SETTINGS)
 
 
 class Calls:
@@ -86,3 +89,32 @@ def test_a_loss_that_is_not_finite_stops_the_run(value):
     with pytest.raises(Diverged, match=f"step 2: loss of probe 1 is {value}; lower --learning-rate"):
         list(run_steps(executor, WORKLOAD, range(9), repeat(()), WallClock()))
     assert executor.log[-1].startswith("apply 2")
+
+
+def kinds(workload, folds, steps=5):
+    return [kind_of(workload, step, folds=folds, paused=step == 1) for step in range(steps)]
+
+
+def test_a_step_says_of_what_kind_it_was():
+    assert kinds(WORKLOAD, folds=True) == ["resample", "paused", "fold", "plain", "fold"]
+    assert kinds(WORKLOAD, folds=False) == ["resample", "paused", "resample", "plain", "resample"]
+    assert kinds(Factorized(**SETTINGS), folds=True) == ["plain", "fold", "fold", "fold", "fold"]
+    assert kinds(MeZO(**SETTINGS), folds=False) == ["plain", "paused", "plain", "plain", "plain"]
+
+
+@pytest.mark.parametrize(("workload", "every"), [(LoZO, 2), (Factorized, 1), (MeZO, 1)])
+def test_how_often_it_folds_follows_from_the_plan_and_the_counts(workload, every):
+    class Counting:
+        def __init__(self, folded):
+            self.folded = folded
+
+        def work(self, batch, probes):
+            return {"fold_bytes_written": self.folded}
+
+    assert fold_every(Counting(8), workload(**SETTINGS), ()) == every
+    assert fold_every(Counting(0), workload(**SETTINGS), ()) is None
+
+
+def test_the_first_step_after_a_pause_is_named():
+    steps = list(run_steps(Calls(), WORKLOAD, range(3, 6), repeat(()), WallClock()))
+    assert [step.kind for step in steps] == ["paused", "resample", "plain"]

@@ -27,13 +27,23 @@ PARTS = {
 """Name of a part -> the module whose `run(campaign)` measures what is missing and `show(rows, console)` prints the table."""
 
 
-def reproduce(name: str, given: dict[str, Any], *, models: Sequence[str], steps: int | None, budget: float, results: str) -> int:
+def reproduce(
+    name: str,
+    given: dict[str, Any],
+    *,
+    models: Sequence[str],
+    batch_sizes: str | None,
+    steps: int | None,
+    budget: float,
+    results: str,
+) -> int:
     """Run a part or all of them. Returns the exit code: 0 when nothing is missing, 1 when the budget ended first."""
     known(PARTS | {"all": ""}, "reproduce", name)
     if budget <= 0:
         raise UsageError(f"--budget {budget}: must be a positive number of minutes")
     given = {"weights": "random"} | given | {"device": pick_device(given.get("device", "auto"))}
-    campaign = Campaign(tuple(models), given, steps, time.monotonic() + 60 * budget, Store(results), stderr_console())
+    deadline = time.monotonic() + 60 * budget
+    campaign = Campaign(tuple(models), sizes(batch_sizes), given, steps, deadline, Store(results), stderr_console())
     rows: dict[str, list[dict[str, Any]]] = {}
     for part in PARTS if name == "all" else (name,):
         module = import_module(PARTS[part])
@@ -42,3 +52,11 @@ def reproduce(name: str, given: dict[str, Any], *, models: Sequence[str], steps:
     done = all(row["done"] for part in rows.values() for row in part)
     print(json.dumps({"status": "passed" if done else "unfinished", **rows}, separators=(",", ":")))
     return 0 if done else 1
+
+
+def sizes(text: str | None) -> tuple[int, ...]:
+    """`16,32` as numbers; none where nothing was typed."""
+    parts = text.split(",") if text is not None else []
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise UsageError(f"--batch-sizes {text}: must be whole numbers above 0 with commas between them, such as 16,32")
+    return tuple(map(int, parts))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from analysis.runs import Run
+from analysis.statistics import ratio
 from bench.config import RunOptions, RunSpec
 from bench.harness.conduct import conduct, start
 from bench.journal.store import Store
@@ -20,9 +22,10 @@ MODELS = {"cuda": ("opt-1.3b", "opt-2.7b", "opt-6.7b", "opt-13b"), "cpu": ("opt-
 
 @dataclass(frozen=True)
 class Campaign:
-    """What every part is given. asked: models, if any were named; deadline: time.monotonic() at which no more work is begun."""
+    """What every part is given. asked, batch_sizes: if any were named; deadline: time.monotonic() after which none is begun."""
 
     asked: tuple[str, ...]
+    batch_sizes: tuple[int, ...]
     given: dict[str, Any]
     steps: int | None
     deadline: float
@@ -52,19 +55,28 @@ class Campaign:
     def _held(self, spec: RunSpec) -> Result | None:
         """The newest finished result of a spec."""
         held = [load_result(path) for path in find_results([self.store.local])]
-        same = [r for r in held if r.spec == spec.to_json() and r.status == "passed" and median_s(r) is not None]
+        same = [r for r in held if r.spec == spec.to_json() and r.status == "passed" and step_s(r) is not None]
         return max((r for r in same if r.sessions[0].unit != "block"), key=lambda r: r.created, default=None)
 
 
-def median_s(result: Result | None) -> float | None:
-    """Median over sessions (or blocks) of the median step seconds."""
-    values = [median(s.step_s) for s in result.sessions if s.step_s] if result else []
-    return median(values) if values else None
+def step_s(result: Result | None) -> float | None:
+    """Amortised seconds of a core step, over the sessions or blocks that were timed."""
+    run = _timed(result)
+    return run.summary.amortised if run else None
 
 
-def over(slow: float | None, fast: float | None) -> float | None:
-    return slow / fast if slow and fast else None
+def compared(name: str, slow: Result | None, fast: Result | None) -> dict[str, Any]:
+    """Step time of one result over that of another, its interval and verdict, as fields of a row; empty where one is missing."""
+    a, b = _timed(slow), _timed(fast)
+    found = ratio(a.sample, b.sample, a.unit) if a and b else None
+    facts = (found.value, found.interval, found.verdict) if found else (None, "", "")
+    return dict(zip((f"ratio_{name}", f"interval_{name}", f"verdict_{name}"), facts, strict=True))
 
 
-def cell(value: float | None, scale: float = 1.0) -> str:
-    return "-" if value is None else f"{value * scale:.4g}"
+def cell(number: float | None, scale: float = 1.0) -> str:
+    return "-" if number is None else f"{number * scale:.4g}"
+
+
+def _timed(result: Result | None) -> Run | None:
+    run = Run(Path(), result) if result else None
+    return run if run and run.sessions else None

@@ -10,22 +10,20 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis import paper
-from bench.commands.reproduce.campaign import Campaign, cell, median_s, over
+from bench.commands.reproduce.campaign import Campaign, cell, compared, step_s
 from bench.defaults import complete
 from bench.harness.blocks import BlocksJob
 from bench.harness.points import Planned, Point, finished, measure, points_of
 from bench.registry import executor_entry
 
-ROUNDS, STEPS, BATCH = 3, 10, 16
-LARGER = {"opt-13b": (32, 128)}
-"""The paper's other batch sizes: on a GPU, after all models were measured at the usual one, unless models were named."""
+ROUNDS, STEPS, BATCH = 5, 10, 16
+FURTHER = (32, 64, 128)
+"""The other batch sizes of the authors' matrix: on a GPU, after all models were measured at the usual one."""
 
 
 def run(campaign: Campaign) -> list[dict[str, Any]]:
-    sizes = [(model, BATCH) for model in campaign.models]
-    if campaign.given["device"] == "cuda" and not campaign.asked:
-        sizes += [(model, size) for model in campaign.models for size in LARGER.get(model, ())]
-    return [_row(campaign, model, size) for model, size in sizes]
+    sizes = campaign.batch_sizes or ((BATCH, *FURTHER) if campaign.given["device"] == "cuda" and not campaign.asked else (BATCH,))
+    return [_row(campaign, model, size) for size in sizes for model in campaign.models]
 
 
 def _row(campaign: Campaign, model: str, batch_size: int) -> dict[str, Any]:
@@ -34,13 +32,14 @@ def _row(campaign: Campaign, model: str, batch_size: int) -> dict[str, Any]:
     if not finished(points, ROUNDS, profile=True) and campaign.left_s > 0:
         loads = [points[0].spec, points[-1].spec]
         measure(points, loads, BlocksJob([], [], ROUNDS, steps), campaign.store, campaign.console, campaign.left_s)
-    recompute, shared, requests, official = (median_s(point.result) for point in points)
-    published = paper.CORE_STEP_S.get((model, batch_size))
+    recompute, shared, requests, official = (point.result for point in points)
     row: dict[str, Any] = {"model": model, "batch_size": batch_size, "done": finished(points, ROUNDS, profile=True)}
-    row |= {"official_s": official, "vllm_recompute_s": recompute, "vllm_shared_s": shared, "vllm_requests_s": requests}
-    row |= {"ratio_recompute": over(official, recompute), "ratio_shared": over(official, shared)}
-    paper_ratio = over(*published) if published else None
-    return row | {"paper_ratio": paper_ratio, "ratio_of_ratios": over(row["ratio_recompute"], paper_ratio)}
+    names = {"official": official, "vllm_recompute": recompute, "vllm_shared": shared, "vllm_requests": requests}
+    row |= {f"{name}_s": step_s(result) for name, result in names.items()}
+    row |= compared("recompute", official, recompute) | compared("shared", official, shared)
+    published = paper.CORE_STEP_S.get((model, batch_size))
+    theirs, ours = (published[0] / published[1] if published else None), row["ratio_recompute"]
+    return row | {"rerun_ratio": theirs, "ratio_of_ratios": ours / theirs if ours and theirs else None}
 
 
 def _points(campaign: Campaign, model: str, batch_size: int, steps: int) -> list[Point]:
@@ -53,12 +52,18 @@ def _points(campaign: Campaign, model: str, batch_size: int, steps: int) -> list
 
 
 def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
-    table = Table(title="Core step, LoZO; ratios: official / vllm")
+    table = Table(title="Core step, LoZO, amortised over V's intervals; ratios: official / vllm")
     headings = ("model", "batch", "official, ms", "vllm kv=recompute, ms", "kv=shared, ms", "requests, ms")
-    for heading in (*headings, "ratio kv=recompute", "ratio kv=shared", "paper", "ours / paper"):
-        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for heading in (*headings, "ratio kv=recompute", "ratio kv=shared", "verdict", "theirs", "ours / theirs"):
+        table.add_column(heading, justify="left" if heading in ("model", "verdict") else "right")
     for row in rows:
         times = [row[key] for key in ("official_s", "vllm_recompute_s", "vllm_shared_s", "vllm_requests_s")]
-        ratios = [row[key] for key in ("ratio_recompute", "ratio_shared", "paper_ratio", "ratio_of_ratios")]
-        table.add_row(row["model"], str(row["batch_size"]), *(cell(t, 1e3) for t in times), *map(cell, ratios))
+        ratios = [" ".join((cell(row[f"ratio_{kv}"]), row[f"interval_{kv}"])).strip() for kv in ("recompute", "shared")]
+        theirs = [cell(row[key]) for key in ("rerun_ratio", "ratio_of_ratios")]
+        table.add_row(
+            row["model"], str(row["batch_size"]), *(cell(t, 1e3) for t in times), *ratios, row["verdict_shared"], *theirs
+        )
     console.print(table)
+    low, high = paper.CORE_STEP_RANGE
+    console.print(f"theirs: {paper.RERUN}; the {paper.PAPER} says {low} to {high} from 1.3B to 13B")
+    console.print("kv=recompute is their method, like for like; kv=shared scores each prompt once; 95 % intervals")
