@@ -84,8 +84,7 @@ def test_warnings_name_the_cause(folder: Callable[..., Path], tmp_path: Path) ->
         source = ModelSource("m", str(folder(kind)), "pretrained")
         return load_task("sst2", source=source, data=str(tmp_path / "rows.tsv")).summary["warnings"]
 
-    (long,) = warnings("byte-level, long words")
-    assert long.startswith("options of more than one token with this tokenizer (' terrible' ")
+    assert warnings("byte-level, long words") == []  # answers of several tokens are nothing unusual
     assert any("joins the end of the prompt and an option into other tokens in 20 of 20" in w for w in warnings("joining"))
 
 

@@ -61,9 +61,3 @@ def joined_warning(joined: int, rows: int) -> str:
         f"the tokenizer joins the end of the prompt and an option into other tokens in {joined} of {rows} examples: "
         "the last tokens of a row are scored, as many as it has more than its prompt, which is upstream's rule"
     )
-
-
-def length_warning(options: Sequence[str], encoded: Encoded) -> str:
-    """Why label tokens cannot be read from the prompt's last position, by the first example where it is so."""
-    lengths = ", ".join(f"{text!r} {len(ids)}" for text, ids in zip(options[:4], encoded.options, strict=False))
-    return f"options of more than one token with this tokenizer ({lengths}): --kv shared falls back to recompute"

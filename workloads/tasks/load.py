@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.data import Example, TaskData
 from workloads.models.positions import positions
 from workloads.models.tokenizer import load_tokenizer
-from workloads.tasks.encode import joined_warning, length_warning
+from workloads.tasks.encode import joined_warning
 from workloads.tasks.examples import Preparation, Prepared
 from workloads.tasks.ragged import one_token
 from workloads.tasks.task import TaskOptions, make_task
@@ -43,7 +43,7 @@ def load_task(name: str, *, source: ModelSource, options: TaskOptions | None = N
     found = [prepared for split in splits.values() for prepared in split]
     examples = [example for split in cut.values() for example in split]
     exact = one_token(examples)
-    warnings = [*rows.warnings, *truncation_warning(counts, longest), *_warnings(found, exact)]
+    warnings = [*rows.warnings, *truncation_warning(counts, longest), *_warnings(found)]
     summary = {
         "task": name,
         "version": task.version,
@@ -87,11 +87,7 @@ def spread(counts: Sequence[int]) -> dict[str, float]:
     return {"mean": statistics.fmean(counts), "median": statistics.median(counts), "max": max(counts)}
 
 
-def _warnings(found: Sequence[Prepared], exact: bool) -> list[str]:
+def _warnings(found: Sequence[Prepared]) -> list[str]:
     """What the tokenizer does that a user may not expect."""
-    warnings = []
-    if not exact:
-        long = next(prepared for prepared in found if any(len(ids) > 1 for ids in prepared.example.options))
-        warnings.append(length_warning(long.options, long.encoded))
     joined = sum(prepared.encoded.joined for prepared in found)
-    return [*warnings, joined_warning(joined, len(found))] if joined else warnings
+    return [joined_warning(joined, len(found))] if joined else []
