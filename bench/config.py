@@ -102,8 +102,17 @@ class RunSpec:
         "resident on vllm, else requests",
         choices=("requests", "resident"),
     )
-    data: str | None = setting(WHAT, "Data file: parquet, jsonl, tsv or csv.", "the task's own", None, metavar="PATH")
+    data: str | None = setting(
+        WHAT, "File or folder of rows: parquet, jsonl, tsv or csv.", "the task's own", None, metavar="PATH"
+    )
     data_seed: int = setting(WHAT, "Seed of the train and dev subset.", "0", 0, least=0)
+    column: tuple[str, ...] = setting(
+        WHAT, "What the file calls a task's column, as in sentence=text; repeatable.", "the same", (), metavar="OURS=ITS"
+    )
+    labels: str | None = setting(
+        WHAT, "The file's words for the labels 0, 1, ..., as in bad,good.", "the task's words", None, metavar="WORD,WORD"
+    )
+    encoding: str | None = setting(WHAT, "Encoding of files of text, as in latin-1.", "utf-8", None, metavar="NAME")
     template: str | None = setting(
         WHAT, 'Prompt of your own, as in "{text} It was{option}".', "the task's own", None, metavar="TEXT"
     )

@@ -46,7 +46,7 @@ def complete(given: dict[str, Any]) -> RunSpec:
     entry.capabilities.check(spec, kind)
     kind.from_spec(spec)
     if spec.data is not None and not Path(spec.data).exists():
-        raise UsageError(f"--data {spec.data}: no such file; give a parquet, jsonl, tsv or csv file")
+        raise UsageError(f"--data {spec.data}: no such file or folder; give parquet, jsonl, tsv or csv files")
     if entry.check is not None:
         entry.check(spec, kind)
     return replace(_resolved(spec), **places(spec.to_json()))

@@ -66,9 +66,10 @@ def run_session(job: Job, emit: Emit) -> None:
     inputs = prepare(spec, job.index)
     refuse_others(inputs, job.recorded | history.data, spec)
     summary = dict(inputs.task.summary)
-    for text in summary.pop("warnings", ()):
-        emit({"event": "warning", "text": text})
+    warnings = summary.pop("warnings", ())
     emit({"event": "data", **digests(inputs), **summary})
+    for text in warnings:
+        emit({"event": "warning", "text": text})
     workload, stream = make_workload(spec), batches(spec, inputs)
     first = next(stream)
     emit({"event": "stage", "name": "check"})

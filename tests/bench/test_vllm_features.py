@@ -28,8 +28,10 @@ SPEC = tiny_spec("lozo", "vllm", kv="recompute", eps=1e-2)
 
 
 @pytest.fixture(scope="module")
-def source(tiny_source: Callable[[str], ModelSource]) -> ModelSource:
-    return tiny_source("opt")
+def source(tiny_source: Callable[..., ModelSource], tiny_task: TaskData) -> ModelSource:
+    """With as many positions as the longest row has tokens."""
+    longest = max(len(e.prompt) + len(option) for e in tiny_task.train for option in e.options)
+    return tiny_source("opt", max_position_embeddings=longest)
 
 
 @pytest.fixture(scope="module")

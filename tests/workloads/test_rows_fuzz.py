@@ -80,7 +80,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("whole")
     frame.to_parquet(folder / "f.parquet")
     frame.to_feather(folder / "f.arrow", compression="uncompressed")
-    frame.to_json(folder / "f.jsonl", orient="records", lines=True)
+    for lines in ("f.jsonl", "f.ndjson"):
+        frame.to_json(folder / lines, orient="records", lines=True)
     frame.to_json(folder / "f.json", orient="records")
     frame.to_csv(folder / "f.csv", index=False)
     frame.to_csv(folder / "f.tsv", index=False, sep="\t")

@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.errors import UsageError
 from workloads.rows.table import listed
 
-KINDS = (".parquet", ".arrow", ".jsonl", ".json", ".csv", ".tsv")
+KINDS = (".parquet", ".arrow", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev", "eval", "evaluation"), "validation"),

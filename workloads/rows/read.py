@@ -79,7 +79,7 @@ def _one(file: DataFile, columns: Sequence[str], options: DataOptions) -> Table:
         table = read_columns(content, file.kind, where)
     else:
         text = _decoded(content, options.encoding, where)
-        if file.kind in (".json", ".jsonl"):
+        if file.kind in (".json", ".jsonl", ".ndjson"):
             table = read_json(text, where)
         else:
             table = read_separated(text, "\t" if file.kind == ".tsv" else ",", where)

@@ -69,6 +69,12 @@ class DataOptions:
     columns: Mapping[str, str] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
 
+    @property
+    def spoken(self) -> str:
+        """The first of its options that is given; "" where none is."""
+        given = {"--column": self.columns, "--labels": self.labels, "--encoding": self.encoding}
+        return next((name for name, value in given.items() if value), "")
+
     @classmethod
     def parse(cls, encoding: str | None, columns: Sequence[str], labels: str | None) -> DataOptions:
         """From the command line: utf-16, ["sentence=text"], "negative,positive"."""

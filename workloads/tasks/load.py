@@ -52,6 +52,7 @@ def load_task(name: str, *, source: ModelSource, options: TaskOptions | None = N
         "origin": rows.origin,
         "tokenizer": codec.origin,
         "rows_read": rows.read,
+        "left_out": rows.left_out,
         "examples": {split: len(prepared) for split, prepared in splits.items()},
         "demonstrations": options.demonstrations,
         "truncated": counts,

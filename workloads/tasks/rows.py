@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.data import Metric, Objective
+from bench.errors import UsageError
 from workloads.rows.read import read_tables
 from workloads.rows.table import DataOptions, Table
+from workloads.rows.values import one_label_warning
 from workloads.tasks import split
-from workloads.tasks.columns import Column
+from workloads.tasks.columns import Column, Label
 from workloads.tasks.task import Row, Sizes, TaskOptions, TaskRows
 
 Take = Callable[[Sequence[int]], list[Row]]
@@ -27,6 +29,7 @@ class Found:
     held_out: Take
     held_out_rows: int
     warnings: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     shuffled: bool = True
 
 
@@ -74,6 +77,7 @@ class RowTask(ABC):
             eval=found.held_out(held_out),
             origin=found.origin,
             read=found.train_rows + found.held_out_rows,
+            left_out=found.left_out,
             common=found.train(common),
             own=[own[start : start + each] for start in range(0, len(own), each)] if each else [],
             warnings=found.warnings,
@@ -90,16 +94,21 @@ class RowTask(ABC):
 
     def of_file(self, path: str, options: DataOptions) -> Found:
         """The rows of a file or a folder; without validation rows the last fifth is held out."""
+        labels = {name: column.names for name, column in self.columns.items() if isinstance(column, Label)}
+        if options.labels and not labels:
+            raise UsageError(f"--labels {','.join(options.labels)}: the task has no labels; leave it out")
         tables = read_tables(path, tuple(self.columns), options)
         train: Sequence[Row] = self.clean(tables.train, options)
+        warnings = [*tables.warnings]
+        for name, words in labels.items():
+            warnings += one_label_warning([row[name] for row in train], words, path)
         held_out: Sequence[Row]
-        warnings = [*tables.train.warnings]
         if tables.validation is not None:
             held_out = self.clean(tables.validation, options)
-            warnings += tables.validation.warnings
         else:
             train, held_out = split.without_validation(train)
-        return Found(f"file {Path(path).name}", taking(train), len(train), taking(held_out), len(held_out), tuple(warnings))
+        origin, where = f"file {Path(path).name}", (taking(train), len(train), taking(held_out), len(held_out))
+        return Found(origin, *where, warnings=tuple(warnings), left_out=tables.left_out)
 
 
 def taking(rows: Sequence[Row]) -> Take:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol
 
 from bench.data import Metric, Objective
+from bench.errors import UsageError
 from bench.registry import TASKS, resolve
 from workloads.rows.table import DataOptions
 
@@ -33,8 +34,12 @@ class TaskOptions:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> TaskOptions:
-        """From fields of a spec, some of which may be missing."""
-        return cls(**{found.name: values[found.name] for found in fields(cls) if found.name in values})
+        """From fields of a spec, some of which may be missing. UsageError for what says nothing, or nothing is said about."""
+        rows = DataOptions.parse(values.get("encoding"), values.get("column") or (), values.get("labels"))
+        if values.get("data") is None and (said := rows.spoken):
+            raise UsageError(f"{said}: it says how to read --data, which is missing; give both or neither")
+        given = {found.name: values[found.name] for found in fields(cls) if found.name in values}
+        return cls(**(given | {"rows": rows}))
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class TaskRows:
     """The rows of a run, and where they come from.
 
     read     rows that there were
+    left_out files beside them that were not read
     common   demonstrations before every prompt of train and dev
     own      demonstrations before each prompt of eval, as many sets as it has rows; empty without demonstrations
     """
@@ -60,6 +66,7 @@ class TaskRows:
     eval: Sequence[Row]
     origin: str
     read: int
+    left_out: tuple[str, ...] = ()
     common: Sequence[Row] = ()
     own: Sequence[Sequence[Row]] = ()
     warnings: tuple[str, ...] = ()
