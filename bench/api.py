@@ -232,6 +232,7 @@ class Inputs:
 
     profiled    whether there is a model for the recorders to watch
     model       digest of the model's files, wherever they lie; "" where there are none
+    trains      what the scope moves of the model, plain JSON
     """
 
     source: Any
@@ -240,6 +241,8 @@ class Inputs:
     clock: Clock
     profiled: bool = True
     model: str = ""
+    trains: dict[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class Recorder(Protocol):

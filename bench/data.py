@@ -71,9 +71,15 @@ class TaskData:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where to load a model from. path: a local folder with config.json, and weights and tokenizer when pretrained."""
+    """Where to load a model from.
+
+    path               a local folder with config.json, and weights and tokenizer when pretrained
+    hub_id, revision   of the repository that the folder is a snapshot of, where it is one
+    """
 
     name: str
     path: str
     weights: str
     trust_remote_code: bool = False
+    hub_id: str | None = None
+    revision: str | None = None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from families import FAMILIES
 from hypothesis import HealthCheck, settings
 
 from bench.config import RunSpec
@@ -24,24 +25,15 @@ settings.load_profile("ci")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tiny models gain nothing from more
 
-SMALL = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 64, "vocab_size": 320, "max_position_embeddings": 64}
-GATED = {"intermediate_size": 96, "num_key_value_heads": 1, "head_dim": 32, "initializer_range": 0.1}
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "opt": {"model_type": "opt", "ffn_dim": 128, "word_embed_proj_dim": 64, "init_std": 0.1, "dropout": 0.0},
-    "llama": {"model_type": "llama", "architectures": ["LlamaForCausalLM"], **GATED},
-    "qwen3": {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "tie_word_embeddings": True, **GATED},
-}
-ARCHITECTURES["opt"]["architectures"] = ["OPTForCausalLM"]
-
 
 @pytest.fixture(scope="session")
 def tiny_source(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ModelSource]:
-    """A two-layer model of an architecture with seeded random weights: tiny_source("opt" | "llama" | "qwen3", other=sizes)."""
+    """A two-layer model of a family with seeded random weights: tiny_source("opt", other=sizes)."""
 
-    def make(architecture: str, **sizes: int) -> ModelSource:
-        folder = tmp_path_factory.mktemp(architecture)
-        (folder / "config.json").write_text(json.dumps(SMALL | ARCHITECTURES[architecture] | sizes))
-        return ModelSource(f"tiny-{architecture}", str(folder), "random")
+    def make(family: str, **sizes: Any) -> ModelSource:
+        folder = tmp_path_factory.mktemp("model")
+        (folder / "config.json").write_text(json.dumps(FAMILIES[family] | sizes))
+        return ModelSource(f"tiny-{family}", str(folder), "random")
 
     return make
 

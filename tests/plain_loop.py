@@ -7,11 +7,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from plain_methods import KINDS, METHODS, RATES, rate
+from transformers.pytorch_utils import Conv1D
 
 from bench.config import RunSpec
 from bench.data import Batch, ModelSource
 from workloads.directions import Drawn, directions
-from workloads.models.weights import layout, load_model
+from workloads.models.scope import layout
+from workloads.models.weights import load_model
 
 
 class PlainLoop:
@@ -20,10 +22,15 @@ class PlainLoop:
     def __init__(self, source: ModelSource, spec: RunSpec) -> None:
         self.spec, self.model = spec, load_model(source, torch.float32, "cpu").double()
         self.layout = layout(self.model, spec.scope)
-        self.weights = {name: self.model.get_parameter(name) for name in self.layout}
+        stored = {name: self.model.get_parameter(name).data for name in self.layout}
+        self.weights = {name: weight.T if self._is_conv1d(name) else weight for name, weight in stored.items()}
         self.start = {name: weight.clone() for name, weight in self.weights.items()}
         self.steps: list[dict[str, torch.Tensor]] = []
         self.held: dict[str, Any] = {}
+
+    def _is_conv1d(self, name: str) -> bool:
+        """GPT-2 keeps these matrices as [in, out]."""
+        return name.endswith(".weight") and isinstance(self.model.get_submodule(name.removesuffix(".weight")), Conv1D)
 
     def draw(self, step: int, query: int) -> Drawn:
         s: Any = self.spec

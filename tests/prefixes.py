@@ -11,7 +11,8 @@ import torch
 from bench.api import Probe
 from bench.data import Batch, Example, ModelSource, TaskData
 from workloads.directions import draw
-from workloads.models.weights import layout, load_model
+from workloads.models.scope import layout
+from workloads.models.weights import load_model
 
 BLOCK = 16
 

@@ -6,7 +6,7 @@ from bench.api import Snapshot
 from bench.config import RunSpec
 from bench.data import ModelSource, TaskData
 from bench.executors.vllm.executor import VllmExecutor
-from workloads.models.weights import layout
+from workloads.models.scope import layout
 
 
 class Served:

@@ -15,7 +15,8 @@ from bench.api import Probe
 from bench.config import RunSpec
 from bench.data import Batch, ModelSource
 from workloads.directions import draw
-from workloads.models.weights import layout, load_model
+from workloads.models.scope import layout, views
+from workloads.models.weights import load_model
 
 
 @torch.inference_mode()
@@ -29,7 +30,7 @@ def reference_losses(
     dtype = getattr(torch, spec.dtype)
     model = load_model(source, dtype, spec.device).to(arithmetic or dtype)
     names = layout(model, spec.scope)
-    weights = {name: model.get_parameter(name) for name in names}
+    weights = views(model, spec.scope)
 
     def move(probe: Probe, sign: int) -> None:
         drawn = draw(probe.direction, names, spec.device, dtype)

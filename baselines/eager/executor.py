@@ -23,7 +23,8 @@ from bench.data import Batch, ModelSource, TaskData
 from bench.registry import check, make_workload
 from workloads.models.generate import greedy
 from workloads.models.memory import release
-from workloads.models.weights import layout, load_model
+from workloads.models.scope import layout, views
+from workloads.models.weights import load_model
 from workloads.parameters.parameters import Parameters, epochs
 from workloads.steps import core_step
 from workloads.tasks.loss import batch_loss, stacked
@@ -43,8 +44,7 @@ class EagerExecutor:
         model: Any = load_model(source, self.dtype, self.device)
         self._total_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
         self.layout = layout(model, spec.scope)
-        weights = {name: model.get_parameter(name).data for name in self.layout}
-        self.moved = Parameters(weights, self.layout, self.device, self.dtype)
+        self.moved = Parameters(views(model, spec.scope), self.layout, self.device, self.dtype)
         head = model.get_output_embeddings().weight
         head_name = next((name for name in self.layout if model.get_parameter(name) is head), None)
         self._current = wrap(model, self.layout)

@@ -17,6 +17,7 @@ from torch.func import functional_call
 
 from baselines.eager.states import AdapterStates
 from bench.api import mark
+from workloads.models.scope import is_conv1d, is_linear
 
 
 @dataclass
@@ -27,17 +28,19 @@ class Current:
 
 
 class ProbeLinear(nn.Module):
-    """weight: canonical name of the weight where it is in scope; bias likewise."""
+    """inner: a linear layer, stored either way; weight: canonical name of its weight where it is in scope; bias likewise."""
 
-    def __init__(self, inner: nn.Linear, weight: str | None, bias: str | None, current: Current) -> None:
+    def __init__(self, inner: Any, weight: str | None, bias: str | None, current: Current) -> None:
         super().__init__()
         self.inner, self._weight, self._bias, self._current = inner, weight, bias, current
+        self._turned = is_conv1d(inner)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         states = self._current.states
         if states is None:
             return self.inner(x)
-        y = F.linear(x, self.inner.weight, None if self._bias else self.inner.bias)
+        matrix = self.inner.weight.t() if self._turned else self.inner.weight
+        y = F.linear(x, matrix, None if self._bias else self.inner.bias)
         if self._bias:
             per_probe = y.view(states.probes, -1, y.size(-1)) + states.values(self._bias)[:, None]
             y = per_probe.view_as(y)
@@ -64,7 +67,7 @@ class PerProbe(nn.Module):
             part = [_rows(a, states.probes, probe) for a in args]
             named = {key: _rows(a, states.probes, probe) for key, a in kwargs.items()}
             found.append(functional_call(self.inner, own, tuple(part), named))
-        return torch.cat(found)
+        return tuple(map(torch.cat, zip(*found, strict=True))) if isinstance(found[0], tuple) else torch.cat(found)
 
 
 def wrap(model: nn.Module, scope: Mapping[str, object]) -> Current:
@@ -74,7 +77,7 @@ def wrap(model: nn.Module, scope: Mapping[str, object]) -> Current:
     for path, module in list(model.named_modules()):
         own = {key: canonical.get(id(p)) for key, p in module.named_parameters(recurse=False)}
         names = {key: name for key, name in own.items() if name is not None}
-        if isinstance(module, nn.Linear) and names:
+        if is_linear(module) and names:
             model.set_submodule(path, ProbeLinear(module, names.get("weight"), names.get("bias"), current))
         elif names:
             model.set_submodule(path, PerProbe(module, names, current))

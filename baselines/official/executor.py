@@ -28,7 +28,8 @@ from bench.registry import check, workload_class
 from workloads.directions import draw
 from workloads.models.generate import greedy
 from workloads.models.memory import release
-from workloads.models.weights import layout, load_model
+from workloads.models.scope import layout, transposed
+from workloads.models.weights import load_model
 from workloads.steps import core_step
 from workloads.tasks.collate import option_rows
 from workloads.tasks.loss import ragged
@@ -53,7 +54,7 @@ class OfficialExecutor:
         self._kind, self._upstream = workload_class(spec.workload).kind, workload_class(spec.workload).upstream
         self.model: Any = load_model(source, getattr(torch, spec.dtype), spec.device)
         _mark_head(self.model)
-        self._layout = layout(self.model, spec.scope)
+        self._layout, self._turned = layout(self.model, spec.scope), transposed(self.model)
         self.weights = Rewriting(self.model, eps=spec.eps, scope=spec.scope)
         self.loop = self._loop() if spec.directions == "upstream" else None
         self._seeds: dict[int, int] = {}
@@ -123,7 +124,8 @@ class OfficialExecutor:
         return greedy(self.model, examples, self._task, self.spec.batch_size)
 
     def parameters(self) -> dict[str, torch.Tensor]:
-        return {name: parameter.detach().float().cpu().clone() for name, parameter in self.weights.parameters}
+        values = {name: parameter.detach().float().cpu().clone() for name, parameter in self.weights.parameters}
+        return {name: value.t() if name in self._turned else value for name, value in values.items()}
 
     def details(self) -> dict[str, Any]:
         watched = self.weights if self.loop is None else self.loop
@@ -193,9 +195,8 @@ class OfficialExecutor:
         drawn = draw(direction, self._layout, self.spec.device, getattr(torch, self.spec.dtype))
 
         def noise(name: str, parameter: torch.Tensor) -> torch.Tensor:
-            if drawn.factored(name):
-                return (drawn.u(name) * drawn.scale) @ drawn.vt(name)
-            return drawn.noise(name)
+            z = (drawn.u(name) * drawn.scale) @ drawn.vt(name) if drawn.factored(name) else drawn.noise(name)
+            return z.t() if name in self._turned else z
 
         return noise
 

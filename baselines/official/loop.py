@@ -25,7 +25,7 @@ from baselines.official.absorption import Absorption
 from baselines.official.loss import option_loss
 from bench.api import phase
 from bench.errors import UsageError
-from workloads.models.weights import layout
+from workloads.models.scope import layout
 
 Noise = Callable[[str, torch.Tensor], torch.Tensor]
 """(name, parameter) -> Z in the parameter's shape and dtype; called once for each parameter, in the model's order."""

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from workloads.models.inputs import padded
+
 
 def option_loss(model: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
     """Cross-entropy over the options of each example, whose score is the mean log-prob of its tokens; 0-d, model dtype. Where
@@ -40,7 +42,7 @@ def option_scores(model: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
     device = next(model.parameters()).device
     ids = torch.as_tensor(batch["input_ids"], device=device)
     mask = torch.as_tensor(batch["attention_mask"], device=device)
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    logits = model(**padded(model, ids, mask)).logits
     logprobs = F.log_softmax(logits[:, :-1].contiguous(), dim=-1)
     targets = ids[:, 1:]
     lengths = torch.as_tensor(batch["option_len"], device=device)

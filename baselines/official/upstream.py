@@ -28,7 +28,7 @@ from baselines.official.loop import StepRecord
 from baselines.official.loss import option_loss
 from bench.api import phase
 from bench.errors import UsageError
-from workloads.models.weights import layout
+from workloads.models.scope import layout
 
 __all__ = ["ORIGINS", "Host", "UpstreamLoop"]
 

@@ -24,6 +24,7 @@ from bench.journal.entries import History
 from bench.journal.file import find_journals, read_journal
 from bench.journal.keeper import Keeper
 from bench.registry import executor_entry, make_executor, make_workload
+from workloads.models.tokenizer import FILES
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
 SERVED_RANK = 512
 """The largest adapter rank vLLM serves."""
-TOKENIZER = ("tokenizer*", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json")
+KEPT = (*FILES, "added_tokens.json", "chat_template*", "additional_chat_templates", "generation_config.json", "*.py")
+"""What a merged model takes over beside its weights: the whole tokenizer, chat templates, and code of its own."""
 
 
 @dataclass(frozen=True)
@@ -120,18 +122,21 @@ def write_merged(tuned: Tuned, folder: Path) -> dict[str, Any]:
     """The model with its tuned parameters, in the run's dtype, as `transformers` and vLLM load it."""
     import torch
 
+    from workloads.models.scope import views
     from workloads.models.weights import load_model
 
     model: Any = load_model(tuned.source, getattr(torch, tuned.spec.dtype), "cpu")
-    change = rounding = 0.0
+    weights, change, rounding = views(model, tuned.spec.scope), 0.0, 0.0
     for name, value in tuned.parameters.items():
-        parameter = model.get_parameter(name).data
+        parameter = weights[name]
         change += float((value - parameter.float()).square().sum())
         parameter.copy_(value)
         rounding += float((value - parameter.float()).square().sum())
     model.save_pretrained(folder)
-    for pattern in TOKENIZER:
-        for path in Path(tuned.source.path).glob(pattern):
+    for path in (path for pattern in KEPT for path in Path(tuned.source.path).glob(pattern)):
+        if path.is_dir():
+            shutil.copytree(path, folder / path.name)
+        elif not (folder / path.name).exists():
             shutil.copy(path, folder / path.name)
     return {"error": (rounding / change) ** 0.5 if change else 0.0}
 
@@ -141,6 +146,7 @@ def write_adapter(tuned: Tuned, folder: Path, rank: int | None) -> dict[str, Any
     import torch
     from safetensors.torch import save_file
 
+    from workloads.models.scope import transposed, views
     from workloads.models.weights import load_model
 
     if tuned.spec.scope == "full":
@@ -148,11 +154,11 @@ def write_adapter(tuned: Tuned, folder: Path, rank: int | None) -> dict[str, Any
     if tuned.source.weights == "random":
         raise UsageError("--format peft: random weights are no base model to load an adapter on; use --format merged")
     model: Any = load_model(tuned.source, getattr(torch, tuned.spec.dtype), "cpu")
-    factors = factoring(tuned, rank)
+    factors, weights = factoring(tuned, rank), views(model, "lora")
     tensors: dict[str, torch.Tensor] = {}
     width, change, missed = 0, 0.0, 0.0
     for name, value in tuned.parameters.items():
-        moved = value - model.get_parameter(name).data.float()
+        moved = value - weights[name].float()
         b, a = (part.contiguous() for part in factors(name, moved))
         change, missed = change + float(moved.square().sum()), missed + float((moved - b @ a).square().sum())
         module = f"base_model.model.{name.removesuffix('.weight')}"
@@ -163,13 +169,14 @@ def write_adapter(tuned: Tuned, folder: Path, rank: int | None) -> dict[str, Any
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": tuned.source.path,
+        "base_model_name_or_path": tuned.source.hub_id or tuned.source.path,
+        "revision": tuned.source.revision,
         "r": width,
         "lora_alpha": width,
         "target_modules": sorted({name.split(".")[-2] for name in tuned.parameters}),
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": False,
+        "fan_in_fan_out": bool(transposed(model)),
         "inference_mode": True,
     }
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=1))

@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.harness.steps import Diverged
+from bench.harness.unmoved import Unmoved
 from bench.journal.events import Emit, plain
 from bench.result import Status
 
@@ -27,6 +28,8 @@ def classify(error: BaseException) -> tuple[Status, str]:
     """Status and message of an exception; running out of memory says what was free."""
     if isinstance(error, Diverged):
         return "diverged", str(error)
+    if isinstance(error, Unmoved):
+        return "incorrect", str(error)
     torch = sys.modules.get("torch")
     kinds = (MemoryError,) + ((torch.OutOfMemoryError,) if torch else ())
     allocator = isinstance(error, RuntimeError) and any(

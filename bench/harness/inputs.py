@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.api import Inputs, Probe
+from bench.api import Clock, Inputs, Probe
 from bench.config import RunSpec
 from bench.data import Batch
 from bench.errors import UsageError
@@ -25,12 +25,14 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
         return found
     from workloads.models.digest import model_digest
     from workloads.models.memory import release
+    from workloads.models.scope import Trained
     from workloads.models.table import resolve_model
     from workloads.reference import reference_losses
     from workloads.tasks.load import load_task
     from workloads.tasks.task import TaskOptions
 
     source = resolve_model(spec.model, spec.weights, trust_remote_code=spec.trust_remote_code)
+    trained = Trained.of_model(source, spec.scope)
     task = load_task(spec.task, source=source, options=TaskOptions.of(spec.to_json()))
     if len(task.train) < spec.batch_size:
         raise UsageError(
@@ -43,8 +45,9 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
         release()  # the executor is loaded next and wants the room
         return losses
 
-    clock = CudaClock() if spec.device == "cuda" else WallClock()
-    return Inputs(source, task, reference, clock, model=model_digest(source))
+    clock: Clock = CudaClock() if spec.device == "cuda" else WallClock()
+    facts: Any = {"model": model_digest(source), "trains": asdict(trained), "warnings": trained.warnings()}
+    return Inputs(source, task, reference, clock, **facts)
 
 
 DIGESTS = ("digest", "model_digest")

@@ -26,6 +26,7 @@ from bench.harness.inputs import digests, prepare, refuse_others
 from bench.harness.schedule import Duty, schedule
 from bench.harness.stages import timed_stages
 from bench.harness.steps import Diverged, Step, fold_every, run_steps
+from bench.harness.unmoved import Watch
 from bench.journal.entries import History
 from bench.journal.events import Emit
 from bench.journal.file import read_journal
@@ -66,8 +67,8 @@ def run_session(job: Job, emit: Emit) -> None:
     inputs = prepare(spec, job.index)
     refuse_others(inputs, job.recorded | history.data, spec)
     summary = dict(inputs.task.summary)
-    warnings = summary.pop("warnings", ())
-    emit({"event": "data", **digests(inputs), **summary})
+    warnings = (*summary.pop("warnings", ()), *inputs.warnings)
+    emit({"event": "data", **digests(inputs), **summary, "trains": inputs.trains})
     for text in warnings:
         emit({"event": "warning", "text": text})
     workload, stream = make_workload(spec), batches(spec, inputs)
@@ -130,7 +131,7 @@ class Training:
         total, done = spec.warmup + spec.steps, len(history.steps)
         feed, folds = islice(chain([first], stream), done, None), fold_every(self.executor, self.workload, first) is not None
         timed = [step.step_s for step in history.steps if not step.warmup]
-        clocks: list[Any] = []
+        clocks, watch = list[Any](), Watch(spec.dtype)
         plan = dict(schedule(spec))
         self.attend(done, plan.get(done, ("checksum",)))
         for start, stop in pairwise([done, *(step for step in plan if step > done)]):
@@ -138,6 +139,7 @@ class Training:
             clock.synchronize()
             for step in run_steps(self.executor, self.workload, range(start, stop), feed, clock, folds=folds):
                 self.report(step)
+                watch(step.step, step.losses)
                 if step.step < spec.warmup:
                     continue
                 timed.append(step.step_s)

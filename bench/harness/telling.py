@@ -1,4 +1,4 @@
-"""What a run says as soon as a session knows it: its data in one line, and every warning."""
+"""What a run says as soon as a session knows it: its data and what it trains in a line each, and every warning."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ class Teller:
         """run: which executor's sessions report."""
         if event["event"] == "data" and "rows_read" in event:
             self.say(f"data: {in_one_line(event)}")
-        elif event["event"] == "warning":
+        if event["event"] == "data" and event.get("trains"):
+            self.say(f"{run}: {moved(event['trains'])}")
+        if event["event"] == "warning":
             self.warn(run, event["text"])
 
     def warn(self, run: str, text: str) -> None:
@@ -37,3 +39,9 @@ def in_one_line(data: dict[str, Any]) -> str:
     used = f"{counts['train']} to train on, {counts['dev']} for dev, {counts['eval']} for evaluation"
     beside = f"; not read: {', '.join(data['left_out'])}" if data.get("left_out") else ""
     return f"{data['task']}, {data['origin']}: {data['rows_read']} rows read, {used}; tokenizer: {data['tokenizer']}{beside}"
+
+
+def moved(trains: dict[str, Any]) -> str:
+    """What the scope moves of the model: a Trained in words."""
+    layers = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in trains["layers"].items())
+    return f"trains {trains['parameters']:,} of {trains['of']:,} parameters: {layers}"

@@ -19,6 +19,9 @@ Make = Callable[..., Any]
 
 CELLS = [(w, e, s, "opt") for w in ("lozo", "mezo", "factorized") for e in ("official", "eager") for s in ("lora", "full")]
 CELLS += [(w, "eager", s, a) for w, s in (("lozo", "full"), ("factorized", "lora")) for a in ("llama", "qwen3")]
+CELLS += [
+    (w, e, s, "gpt2") for w, s in (("lozo", "lora"), ("mezo", "full"), ("factorized", "lora")) for e in ("official", "eager")
+]
 
 
 def follow(executor: Any, truth: Any, examples: tuple, steps: int = 10) -> tuple[float, float]:

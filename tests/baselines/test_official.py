@@ -15,7 +15,8 @@ from baselines.official.loss import option_loss
 from bench.data import ModelSource
 from bench.errors import UsageError
 from bench.registry import make_workload
-from workloads.models.weights import layout, load_model
+from workloads.models.scope import layout
+from workloads.models.weights import load_model
 from workloads.tasks.collate import option_rows
 
 Make = Callable[..., Any]

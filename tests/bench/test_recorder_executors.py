@@ -17,7 +17,7 @@ from bench.config import RunSpec
 from bench.recorders import ceilings, observe
 from bench.recorders.context import ProfileContext
 from bench.registry import make_executor, make_workload
-from workloads.models.weights import layout
+from workloads.models.scope import layout
 
 OFFICIAL = RunSpec(
     workload="lozo", executor="official", model="tiny", weights="random", task="sst2", dtype="float32", device="cpu",

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from bench.errors import UsageError
 from workloads.models.table import MODELS, resolve_model
@@ -20,7 +22,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def parameters(name: str) -> int:
-    from workloads.models.weights import layout
+    from workloads.models.scope import layout
 
     shapes = layout(resolve_model(name, "random"), "full").values()
     total = 0
@@ -45,7 +47,7 @@ def test_a_local_folder_needs_weights_unless_they_are_random(tmp_path: Path) -> 
     with pytest.raises(UsageError, match=r"--weights auto: no weights .* use --weights random"):
         resolve_model(str(tmp_path), "auto")
     assert resolve_model(str(tmp_path), "random").path == str(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"")
+    save_file({"w": np.zeros(1)}, tmp_path / "model.safetensors")
     assert resolve_model(str(tmp_path), "auto").weights == "pretrained"
 
 

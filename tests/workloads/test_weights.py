@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from bench.data import ModelSource
-from workloads.models.weights import layout, load_model, seeded_weights
+from workloads.models.scope import layout
+from workloads.models.weights import load_model, seeded_weights
 
 
 @pytest.mark.parametrize("architecture", ["opt", "llama", "qwen3"])

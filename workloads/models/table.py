@@ -13,10 +13,12 @@ from bench.data import ModelSource
 from bench.errors import UsageError
 from bench.files import anchored, write_atomically
 from workloads.models.cache import cache_dir, in_cache
+from workloads.models.checkpoint import inspect
 from workloads.models.hub import in_reach, refuse_unwritable
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
+OTHER_FILES = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py")
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,16 @@ MODELS = {
 
 
 def resolve_model(model: str, weights: str, *, trust_remote_code: bool = False, download: bool = True) -> ModelSource:
-    """Find a model by table name, local path or hub id. UsageError when it is unknown or out of reach.
+    """Find a model by table name, local path or hub id. UsageError when it is unknown, out of reach or not whole.
 
     download    False: look only at what is already on this machine
     """
+    source = _find(model, weights, trust_remote_code, download)
+    inspect(source)
+    return source
+
+
+def _find(model: str, weights: str, trust_remote_code: bool, download: bool) -> ModelSource:
     if model == "opt-tiny":
         return _tiny(weights)
     if (folder := model_folder(model)) is not None:
@@ -81,7 +89,7 @@ def resolve_model(model: str, weights: str, *, trust_remote_code: bool = False, 
         raise UsageError(f"--model {model}: not a model of the table, a folder or a hub id; the table has {', '.join(MODELS)}")
     if weights == "random":
         return ModelSource(model, str(_config_folder(model, hub_id)), "random", trust_remote_code)
-    path = _from_hub(hub_id, [*WEIGHT_FILES, "*.json", "*.txt", "*.model"], need="weights", download=download)
+    path = _from_hub(hub_id, [*WEIGHT_FILES, *OTHER_FILES], need="weights", download=download)
     if path is None:
         if model not in MODELS and "/" not in model:
             raise UsageError(
@@ -92,7 +100,7 @@ def resolve_model(model: str, weights: str, *, trust_remote_code: bool = False, 
             f"--model {model} --weights {weights}: {hub_id} is not cached and the hub is out of reach; "
             "download it and pass its folder as --model, or use --weights random to measure speed alone"
         )
-    return ModelSource(model, path, "pretrained", trust_remote_code)
+    return ModelSource(model, path, "pretrained", trust_remote_code, hub_id, Path(path).name)
 
 
 def model_folder(model: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""Weights: the canonical parameter layout of a model, seeded random weights, and Hugging Face models that hold them.
+"""Weights: seeded random ones, and the Hugging Face models that hold them or a checkpoint's.
 
 Random weights are drawn per parameter name, on the device, one tensor at a time: every executor on a device gets the same
 values, and none holds a second copy of the model.
@@ -13,31 +13,24 @@ import torch
 from torch import nn
 
 from bench.data import ModelSource
+from workloads.models.checkpoint import check_architecture, check_keys, loading
 from workloads.seeds import gaussian
 
 SEED = 0
-
-
-def layout(model: nn.Module | ModelSource, scope: str) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of the parameters a scope moves, in the model's order, tied weights once.
-
-    scope    lora: the weights of the linear layers inside the repeated blocks; full: every parameter
-    """
-    module = model if isinstance(model, nn.Module) else skeleton(model)
-    full = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
-    if scope == "full":
-        return full
-    inside = {f"{path}.weight" for path in _block_linears(module)}
-    return {name: shape for name, shape in full.items() if name in inside}
 
 
 def load_model(source: ModelSource, dtype: torch.dtype, device: torch.device | str, *, attention: str = "eager") -> nn.Module:
     """The Hugging Face causal LM of a source, in eval mode, without gradients."""
     from transformers import AutoModelForCausalLM
 
+    model: Any
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention, "trust_remote_code": source.trust_remote_code}
     if source.weights == "pretrained":
-        model: Any = AutoModelForCausalLM.from_pretrained(source.path, local_files_only=True, **options)
+        with loading(source):
+            options |= {"local_files_only": True, "output_loading_info": True}
+            found: Any = AutoModelForCausalLM.from_pretrained(source.path, **options)
+        model, info = found
+        check_keys(source, info)
         model.to(device)
     else:
         # Built on the device with initialisation skipped, then filled tensor by tensor: one copy of the model.
@@ -57,7 +50,8 @@ def seeded_weights(source: ModelSource, dtype: torch.dtype, device: torch.device
     """(checkpoint name, tensor) of every parameter: matrices normal at the configuration's init scale, norms 1, biases 0."""
     config = _config(source)
     std: Any = getattr(config, "init_std", None) or getattr(config, "initializer_range", 0.02)
-    for name, shape in layout(source, "full").items():
+    for name, parameter in skeleton(source).named_parameters():
+        shape = tuple(parameter.shape)
         if len(shape) > 1:
             yield name, (gaussian(shape, device, "weight", SEED, name) * std).to(dtype)
         else:
@@ -68,20 +62,13 @@ def skeleton(source: ModelSource) -> nn.Module:
     """The Hugging Face causal LM of a source without storage: structure, shapes and configuration."""
     from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):
+    check_architecture(source)
+    with loading(source), torch.device("meta"):
         return AutoModelForCausalLM.from_config(_config(source), trust_remote_code=source.trust_remote_code)
 
 
 def _config(source: ModelSource) -> Any:
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(source.path, trust_remote_code=source.trust_remote_code, local_files_only=True)
-
-
-def _block_linears(module: nn.Module) -> Iterator[str]:
-    """Paths of the linear layers inside the longest ModuleList: the repeated transformer blocks."""
-    lists = [(path, child) for path, child in module.named_modules() if isinstance(child, nn.ModuleList)]
-    path, blocks = max(lists, key=lambda item: len(item[1]))
-    for inner, child in blocks.named_modules():
-        if isinstance(child, nn.Linear):
-            yield f"{path}.{inner}"
+    with loading(source):
+        return AutoConfig.from_pretrained(source.path, trust_remote_code=source.trust_remote_code, local_files_only=True)

@@ -18,7 +18,7 @@ from bench.executors.vllm import engine
 from bench.executors.vllm.requests import Requested, RequestWork
 from bench.registry import check, make_workload
 from workloads.models.memory import release
-from workloads.models.weights import layout
+from workloads.models.scope import layout
 from workloads.steps import core_step
 from workloads.tasks.batches import sum_range
 from workloads.tasks.loss import batch_loss
