@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from analysis.statistics import Sample
 from analysis.summary import Summary, summarize
 from bench.config import RunSpec
-from bench.result import Result, SessionResult, find_results, load_result
+from bench.result import Result, SessionResult, read_results
 from bench.steptimes import step_times
 
 FEATURES = ("batching", "kv", "lora")
@@ -140,12 +141,19 @@ def size_of(model: str) -> tuple[float, str]:
     return (float(found[1]) * (1e6 if found[2] == "m" else 1e9) if found else 0.0), model
 
 
-def load_runs(paths: Iterable[str | Path]) -> list[Run]:
-    """Runs of the files given and of all in the folders given, oldest first; a file named twice is there twice."""
-    return sorted(_load(paths), key=lambda run: run.result.created)
+def load_runs(paths: Iterable[str | Path], skip: Callable[[str], None] | None = None) -> list[Run]:
+    """Runs of the files given and of all in the folders given, oldest first; a file named twice is there twice.
+
+    skip    called with one line for each file of a folder that cannot be read (default: the line goes to stderr)
+    """
+    return sorted(_load(paths, skip or _say), key=lambda run: run.result.created)
 
 
-def _load(paths: Iterable[str | Path]) -> Iterator[Run]:
-    for path in map(Path, paths):
-        for file in find_results([path]):
-            yield Run(file, load_result(file), named=path.is_file())
+def _load(paths: Iterable[str | Path], skip: Callable[[str], None]) -> Iterator[Run]:
+    for given in map(Path, paths):
+        for path, result in read_results([given], skip):
+            yield Run(path, result, named=given.is_file())
+
+
+def _say(text: str) -> None:
+    print(f"left out: {text}", file=sys.stderr)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -172,6 +172,24 @@ def find_results(paths: Iterable[Path | str]) -> list[Path]:
         else:
             raise UsageError(f"{path}: no such file or folder; give a result file or a folder of them")
     return list(dict.fromkeys(found))
+
+
+def read_results(paths: Iterable[Path | str], skip: Callable[[str], None]) -> Iterator[tuple[Path, Result]]:
+    """(path, result) of the files given and of all in the folders given, oldest first.
+
+    skip    called with one line for each file of a folder that is damaged, foreign or of a newer version; reading goes on
+    UsageError for a file given by itself that cannot be read, and for a path that is not there.
+    """
+    for given in map(Path, paths):
+        for path in find_results([given]):
+            try:
+                if given.is_dir() and not path.is_file():
+                    raise UsageError(f"{path}: not a file")
+                yield path, load_result(path)
+            except UsageError as error:
+                if not given.is_dir():
+                    raise
+                skip(str(error))
 
 
 def schema() -> dict[str, Any]:

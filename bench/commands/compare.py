@@ -25,9 +25,13 @@ def run_compare(
     """Print the comparison. Exit code 1 when a ratio is below `fail_below` or timings cannot be counted, else 0."""
     if fail_below is not None and not (math.isfinite(fail_below) and fail_below > 0):
         raise UsageError(f"--fail-below {fail_below}: must be a ratio above 0")
-    runs = load_runs(paths or ["results"])
+    left_out: list[str] = []
+    runs = load_runs(paths or ["results"], left_out.append)
+    for text in left_out:
+        print(f"left out: {text}", file=sys.stderr)
     if not runs:
-        raise UsageError(f"{', '.join(map(str, paths)) or 'results'}: no result files; make some with `python -m bench run`")
+        whole = "whole result files" if left_out else "result files"
+        raise UsageError(f"{', '.join(map(str, paths)) or 'results'}: no {whole}; make some with `python -m bench run`")
     comparison = compare(runs, reference, every)
     if format == "markdown":
         print(markdown(comparison))
@@ -41,14 +45,15 @@ def run_compare(
     for text in broken:
         print(f"error: {text}", file=sys.stderr)
     if format != "csv":
-        print(compact(comparison, failed=bool(broken)))
+        print(compact(comparison, left_out, failed=bool(broken)))
     return int(bool(broken))
 
 
-def compact(comparison: Comparison, failed: bool = False) -> str:
+def compact(comparison: Comparison, left_out: Sequence[str] = (), failed: bool = False) -> str:
     """The comparison as one line of JSON."""
     tables = [table.to_json() for table in comparison.tables]
     content = {"status": "failed" if failed else "passed", "tables": tables, "notes": list(comparison.notes)}
+    content |= {"left_out": list(left_out)}
     return json.dumps(content, separators=(",", ":"), allow_nan=False)
 
 

@@ -1,7 +1,10 @@
 """`compare`: what it pairs, what it refuses, what it prints."""
 
 import json
+import os
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -209,3 +212,47 @@ def test_a_spreadsheet_gets_a_line_a_run(make_result, write):
     comparison = compared(write(make_result("official", [1.0] * 3), make_result("vllm", [0.5] * 3)))
     header, *rows = comma_separated(comparison).splitlines()
     assert header.startswith("workload,model,") and len(rows) == 2 and "2.0x faster" in rows[1]
+
+
+DAMAGED = {
+    "cut off": lambda text: text[: len(text) // 2],
+    "empty": lambda text: "",
+    "other bytes": lambda text: "\udcff\udcfe",
+    "another figure": lambda text: text.replace("0.9", "0.8", 1),
+    "foreign": lambda text: '{"name": "a benchmark of somebody else\'s"}',
+    "a list": lambda text: "[1, 2]",
+    "not JSON": lambda text: text.replace("0.9", "NaN", 1),
+    "deep": lambda text: "[" * 100_000,
+    "newer": lambda text: text.replace('"schema_version": 2', '"schema_version": 99'),
+    "an older part": lambda text: '{"schema_version": 1, "spec": {}}',
+}
+
+
+def test_a_folder_with_files_that_cannot_be_read_is_compared_without_them(make_result, write, tmp_path, capsys):
+    paths = write(make_result("official", [3.0, 3.1, 3.2]), make_result("eager", [1.0, 1.1, 1.2]))
+    text = json.dumps(json.loads(paths[0].read_text()) | {"checksum": "0" * 16})
+    for number, (name, damage) in enumerate(DAMAGED.items()):
+        whole = text if name == "another figure" else paths[0].read_text()
+        path = paths[0].with_name(f"20260101T0000{number:02}Z_{name.replace(' ', '-')}.json")
+        path.write_bytes(damage(whole).encode(errors="surrogateescape"))
+    (paths[0].parent / "20260101T000000Z_a-folder.json").mkdir()
+    (paths[0].parent / "20260101T000000Z_nowhere.json").symlink_to("nowhere")
+    os.mkfifo(paths[0].parent / "20260101T000000Z_a-pipe.json")
+    older = next((Path(__file__).parents[2] / "results" / "published" / "h200").glob("*official*.json"))
+    shutil.copy(older, paths[0].parent)  # of schema version 1: read, as another machine's
+
+    assert run_compare([tmp_path], reference=None, format="json", fail_below=2.0) == 0
+    out, err = capsys.readouterr()
+    left_out = json.loads(out)["left_out"]
+    assert [line.removeprefix("left out: ") for line in err.splitlines()] == left_out
+    assert len(left_out) == len(DAMAGED) + 3 and all(text.count(".json: ") == 1 for text in left_out)
+    executors = [[row["executor"] for row in table["rows"]] for table in json.loads(out)["tables"]]
+    assert executors == [["official", "eager"], ["official"]]
+    for name in DAMAGED:
+        assert any(name.replace(" ", "-") in text for text in left_out), name
+    with pytest.raises(UsageError, match=r"cut-off\.json: truncated"):
+        run_compare([*paths, next(paths[0].parent.glob("*cut-off.json"))], reference=None, format="json", fail_below=None)
+    for path in (*paths, paths[0].with_name(older.name)):
+        path.unlink()
+    with pytest.raises(UsageError, match="no whole result files"):
+        run_compare([paths[0].parent], reference=None, format="json", fail_below=None)
