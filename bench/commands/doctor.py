@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +18,12 @@ from rich.table import Table
 
 from bench.commands.terminal import stderr_console
 from bench.environment import cpu_model, gpu_facts, threads, version
+from bench.shadowing import ROOT, hidden_by
 
 GIB = 2**30
+INSTALL = "Run pip install -e . in the checkout."
+NOT_ON_A_CPU = "Not needed on a CPU."
+SPEED = "Download it, or measure speed alone with --weights random."
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ def doctor(results: str) -> int:
     """Print the findings; exit code 1 when the suite cannot run at all (python, torch or vllm missing)."""
     findings = list(examine(results))
     table = Table("", "what", "found", "to mend")
+    for column in table.columns:
+        column.overflow = "fold"
     for finding in findings:
         mark = {True: "ok", False: "missing", None: ""}[finding.ok]
         table.add_row(mark, finding.name, finding.found, "" if finding.ok is not False else finding.mend)
@@ -47,26 +54,37 @@ def doctor(results: str) -> int:
 
 
 def examine(results: str) -> Iterator[Finding]:
-    yield Finding("python", sys.version.split()[0], sys.version_info >= (3, 11), "use Python 3.11 or newer", needed=True)
+    yield Finding("python", sys.version.split()[0], sys.version_info >= (3, 11), "Use Python 3.11 or newer.", needed=True)
     yield Finding("cpu", f"{cpu_model()}, {threads()} threads")
     memory = psutil.virtual_memory()
     yield Finding("memory", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free")
-    yield disk(results)
-    yield probe("torch", torch_version, "pip install -e .", needed=True)
+    yield from surroundings(results)
+    yield probe("torch", torch_version, INSTALL, needed=True)
     gpu = gpu_facts()
     yield Finding(
-        "NVML", gpu["name"] if gpu else "no NVIDIA GPU found through NVML", gpu is not None, "on a CPU nothing; else a driver"
+        "NVML",
+        gpu["name"] if gpu else "no NVIDIA GPU found through NVML",
+        gpu is not None,
+        f"{NOT_ON_A_CPU} On a GPU machine, install the NVIDIA driver.",
     )
-    yield probe("CUDA", cuda, "on a CPU nothing; else a driver that fits this torch")
-    yield probe("CUPTI", cupti, "on a CPU nothing; else a CUDA build of torch")
+    yield probe("CUDA", cuda, f"{NOT_ON_A_CPU} On a GPU machine, install a driver that fits this torch.")
+    yield probe("CUPTI", cupti, f"{NOT_ON_A_CPU} On a GPU machine, install a CUDA build of torch.")
     yield Finding(
-        "transformers", version("transformers") or "not installed", version("transformers") is not None, "pip install -e ."
+        "transformers",
+        version("transformers") or "not installed",
+        version("transformers") is not None,
+        INSTALL,
     )
     vllm = version("vllm")
-    yield Finding("vllm", vllm or "not installed", vllm == "0.26.0", "pip install vllm==0.26.0", needed=True)
-    yield probe("vllm platform", vllm_platform, "pip install -e . registers the CPU platform of this suite")
+    yield Finding("vllm", vllm or "not installed", vllm == "0.26.0", "Run pip install vllm==0.26.0.", needed=True)
+    yield probe("vllm platform", vllm_platform, f"{INSTALL} It registers the CPU platform of this suite.")
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
-    yield Finding("C compiler", compiler or "none", compiler is not None, "Triton needs one on a GPU: apt-get install gcc")
+    yield Finding(
+        "C compiler",
+        compiler or "none",
+        compiler is not None,
+        f"{NOT_ON_A_CPU} Triton needs one on a GPU: run apt-get install gcc.",
+    )
     yield from recorders("cuda" if gpu else "cpu")
     yield from models()
 
@@ -89,10 +107,42 @@ def probe(name: str, look: Callable[[], str], mend: str, *, needed: bool = False
         return Finding(name, " ".join(str(error).split())[:120] or type(error).__name__, False, mend, needed)
 
 
-def disk(results: str) -> Finding:
-    folder = next(p for p in (Path(results).absolute(), *Path(results).absolute().parents) if p.exists())
-    free = shutil.disk_usage(folder).free / GIB
-    return Finding("disk", f"{free:.1f} GiB free at {folder}", free >= 1, "free a GiB, or give --results elsewhere")
+def surroundings(results: str) -> Iterator[Finding]:
+    """Folders, variables and the working directory: what a run would refuse or trip over."""
+    from workloads.models.cache import VARIABLE, cache_dir
+    from workloads.models.hub import check_endpoint
+
+    yield folder("results", lambda: Path(results).absolute(), "Give a folder that can be written with --results.")
+    yield folder("cache", cache_dir, f"Set {VARIABLE} to a folder that can be written.")
+    yield probe("hub address", check_endpoint, "Write HF_ENDPOINT with https://, or unset it.")
+    yield probe("vllm variables", variables, "Unset it.")
+    hidden = [] if Path.cwd() == ROOT else hidden_by(os.getcwd())
+    mend = "Start the command zo-bench, which does not look there, or rename them."
+    yield Finding("working directory", ", ".join(hidden) or "hides no module", not hidden, mend)
+
+
+def variables() -> str:
+    from bench.executors.vllm.variables import check_variables
+
+    check_variables()
+    return "none is in the way"
+
+
+def folder(name: str, where: Callable[[], Path], mend: str) -> Finding:
+    """Whether a folder can be written, or made, and how much room there is."""
+
+    def look() -> str:
+        wanted = where()
+        there = next(path for path in (wanted, *wanted.parents) if path.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(f"{wanted}: {there} is not a folder")
+        with tempfile.TemporaryFile(dir=there):
+            free = shutil.disk_usage(there).free / GIB
+        if free < 1:
+            raise OSError(f"{wanted}: only {free:.2f} GiB free")
+        return f"{wanted}, {free:.1f} GiB free"
+
+    return probe(name, look, mend)
 
 
 def torch_version() -> str:
@@ -125,18 +175,29 @@ def vllm_platform() -> str:
     return f"{type(platform).__name__} ({platform.device_type}), {runner} model runner"
 
 
+def tiny() -> str:
+    from workloads.models.table import tiny_is_built
+
+    return "built" if tiny_is_built() else "not built yet; the first run does it"
+
+
 def models() -> Iterator[Finding]:
     """Every model of the table: where its weights are, if they are on this machine. Nothing is downloaded."""
     from bench.errors import UsageError
-    from workloads.models.table import MODELS, resolve_model, tiny_is_built
+    from workloads.models.table import MODELS, resolve_model
 
     for name, info in MODELS.items():
         if not info.hub_id:
-            yield Finding(f"model {name}", "built" if tiny_is_built() else "not built yet; the first run does it", True)
+            yield probe(f"model {name}", tiny, "Mend the cache, above.")
             continue
         try:
             found = resolve_model(name, "pretrained", download=False).path
         except UsageError:
-            yield Finding(f"model {name}", f"{info.hub_id} is not cached", False, "--weights random runs without them")
+            yield Finding(
+                f"model {name}",
+                f"{info.hub_id} is not cached",
+                False,
+                "Download it, or measure speed alone with --weights random.",
+            )
         else:
             yield Finding(f"model {name}", found, True)

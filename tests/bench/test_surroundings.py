@@ -124,3 +124,20 @@ def test_a_hub_cache_that_cannot_be_written_is_named(monkeypatch, file):
 def test_a_switch_of_vllm_that_cannot_be_honoured_is_refused_before_anything_is_loaded(tmp_path, variable):
     done = bench(tmp_path, "run", "--executor", "vllm", "--device", "cpu", "--model", "nosuch", **{variable: "1"})
     assert done.returncode == 2 and done.stderr.startswith(f"error: {variable}=1: ") and done.stderr.count("\n") == 1
+
+
+def test_the_doctor_says_how_to_mend_what_a_run_would_trip_over(tmp_path, file):
+    (tmp_path / "tokenizers.py").touch()
+    wrong = {"ZO_BENCH_CACHE": f"{file}/x", "HF_ENDPOINT": "hf-mirror.com", "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    done = bench(tmp_path, "doctor", "--results", str(file), **wrong)
+    found = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
+    for name, word in [
+        ("results", "--results"),
+        ("cache", "ZO_BENCH_CACHE"),
+        ("hub address", "HF_ENDPOINT"),
+        ("vllm variables", "Unset"),
+        ("working directory", "zo-bench"),
+    ]:
+        assert found[name]["ok"] is False and word in found[name]["mend"], found[name]
+    assert str(tmp_path / "tokenizers.py") in found["working directory"]["found"]
+    assert "Traceback" not in done.stderr

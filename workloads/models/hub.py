@@ -22,11 +22,8 @@ def in_reach() -> bool:
 
     if constants.HF_HUB_OFFLINE:
         return False
-    endpoint = constants.ENDPOINT
+    endpoint = check_endpoint()
     try:
-        address = urlsplit(endpoint)
-        if address.scheme not in ("http", "https") or not address.hostname:
-            raise ValueError("it has to begin with https:// and a host")
         urlopen(Request(endpoint, method="HEAD"), timeout=TIMEOUT_S).close()
     except HTTPError:
         return True  # it answers, if only to refuse
@@ -35,6 +32,20 @@ def in_reach() -> bool:
     except (ValueError, HTTPException) as error:
         raise UsageError(f"HF_ENDPOINT={endpoint}: no hub can be asked there ({error}); mend or unset it") from None
     return True
+
+
+def check_endpoint() -> str:
+    """The hub's address; UsageError where HF_ENDPOINT is none."""
+    from huggingface_hub import constants
+
+    endpoint = constants.ENDPOINT
+    try:
+        address = urlsplit(endpoint)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise ValueError("it has to begin with https:// and a host")
+    except ValueError as error:
+        raise UsageError(f"HF_ENDPOINT={endpoint}: no hub can be asked there ({error}); mend or unset it") from None
+    return endpoint
 
 
 def refuse_unwritable(error: OSError) -> None:
