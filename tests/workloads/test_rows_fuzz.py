@@ -143,6 +143,25 @@ def test_tsv_that_was_quoted_is_never_garbled_in_silence(rows: list[tuple[str, s
     assert found is None or found.warnings or values(found) == rows
 
 
+@given(st.lists(line, max_size=4), st.permutations(["sentence", "label", 0, 1, 2, 3]), st.sampled_from(["csv", "tsv"]))
+def test_random_columns(more: list[str], order: list[Any], kind: str) -> None:
+    """Anywhere among others, of which two may share a name: then the file is refused."""
+    separator = "," if kind == "csv" else "\t"
+    names = [more[at] if isinstance(at, int) else at for at in order if not isinstance(at, int) or at < len(more)]
+    assume(kind == "csv" or not any("\t" in name for name in names))
+    assume(not names[0].startswith("\ufeff"))
+    cells = [f"cell {at}" for at in range(len(names))]
+    header = separator.join(quoted(name, True) for name in names) if kind == "csv" else separator.join(names)
+    found = read(f"{header}\n{separator.join(cells)}\n".encode(), f"rows.{kind}")
+    given_names = [name.strip() for name in names if name.strip()]
+    if len({*given_names}) < len(given_names):
+        assert found is None
+    else:
+        assert found is not None
+        row = found.train.rows[0]
+        assert all(row[name.strip()] == cell for name, cell in zip(names, cells, strict=True) if name.strip())
+
+
 leaves = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | text
 nested = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(line, inner, max_size=3), max_leaves=6)
 

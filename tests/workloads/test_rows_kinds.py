@@ -138,7 +138,7 @@ def test_sentences_that_are_numbers_stay_text(tmp_path: Path) -> None:
         ("rows.csv", "good,1,\n", "remove the separator at the end"),
         ("rows.tsv", "good\t1\t\n", "remove the separator at the end"),
         ("rows.tsv", "good\t1\tannotator7\n", "3 fields, but the header names 2 .* name every column in the first row"),
-        ("rows.tsv", "good\n", "1 fields, but .* fill in the missing ones"),
+        ("rows.tsv", "good\n", "1 field, but .* fill in the missing ones"),
         ("rows.csv", "", "the file is empty: it holds no row"),
     ],
 )
@@ -158,6 +158,7 @@ def test_every_row_has_as_many_fields_as_the_header(name: str, content: str, mes
         ("rows.csv", "sentence,label,label\na,0,1\n", "two columns are named 'label'"),
         ("rows.tsv", "label\tsentence\tsentence\n1\ta\tb\n", "two columns are named 'sentence'"),
         ("rows.csv", "text,label\na,1\n", "no column 'sentence'; found 'text', 'label'; .*--column sentence=..."),
+        ("rows.csv", "Sentence,LABEL\na,1\n", "no column 'sentence'; .*--column sentence=Sentence says which is meant"),
         ("rows.csv", "a dull film,0\na fine film,1\n", "no column 'sentence'; found 'a dull film', '0'; the first row names"),
         ("rows.json", '{"sentence": {"0": "a"}, "label": {"0": 1}}', "columns, not rows; .*orient='records'"),
         ("rows.json", '{"sentence": ["a", "b"], "label": [1, 0]}', "columns, not rows"),

@@ -93,7 +93,8 @@ def _one(file: DataFile, columns: Sequence[str], options: DataOptions) -> Table:
 def _missing(name: str, row: Row, kind: str) -> str:
     place = "" if row.number == 1 else f"{row.place}: "
     header = "; the first row names the columns" if kind in (".csv", ".tsv") else ""
-    return f"{place}no column {name!r}; found {listed(row.values)}{header}; --column {name}=... says which is meant"
+    alike = next((other for other in row.values if other.casefold() == name.casefold()), "...")
+    return f"{place}no column {name!r}; found {listed(row.values)}{header}; --column {name}={alike} says which is meant"
 
 
 def _decoded(content: bytes, encoding: str | None, where: str) -> str:

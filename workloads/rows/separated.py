@@ -94,7 +94,7 @@ def _check_header(names: list[str], separator: str, where: str) -> None:
 
 
 def _wrong_count(fields: list[str], names: list[str], separator: str) -> str:
-    text = f"{len(fields)} fields, but the header names {len(names)} ({listed(names)})"
+    text = f"{len(fields)} field{'s' if len(fields) > 1 else ''}, but the header names {len(names)} ({listed(names)})"
     if len(fields) < len(names):
         return f"{text}; fill in the missing ones"
     if not any(fields[len(names) :]):
