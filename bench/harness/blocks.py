@@ -8,6 +8,7 @@ ends with the fold after it, so that plain steps and folds are measured apart, h
     point_failed     point, status, error; the run goes on without it
     block            point, round, step_s, kinds, fold_every, losses, details
     point_findings   point, findings
+    point_warning    point, text
 """
 
 from __future__ import annotations
@@ -56,10 +57,11 @@ class BlocksJob:
 
 @dataclass
 class LoadedExecutor:
-    """An executor with where its run stands; the points on it share one trajectory. at: its next step."""
+    """An executor with where its run stands; the points on it share one trajectory. at: its next step; warnings: of its data."""
 
     inputs: Inputs
     executor: Executor
+    warnings: Sequence[str] = ()
     at: int = 0
 
     def steps(self, count: int) -> range:
@@ -115,10 +117,12 @@ def run_blocks(job: BlocksJob, emit: Emit) -> None:
 
 def _load(spec: RunSpec, emit: Emit) -> LoadedExecutor:
     inputs = prepare(spec)
-    emit({"event": "data", **digests(inputs), **{k: v for k, v in inputs.task.summary.items() if k != "warnings"}})
+    summary = dict(inputs.task.summary)
+    warnings = (*summary.pop("warnings", ()), *inputs.warnings)
+    emit({"event": "data", **digests(inputs), **summary})
     executor = make_executor(spec.executor)
     executor.load(spec, inputs.source, inputs.task)
-    return LoadedExecutor(inputs, executor)
+    return LoadedExecutor(inputs, executor, warnings)
 
 
 @dataclass
@@ -149,8 +153,9 @@ class Points:
         """Before anything has moved: are the point's losses on one batch the reference's?"""
         one, point = self._at(number)
         one.use(point)
-        check, _ = gate.check(one.executor, expect)
+        check, blunt = gate.check(one.executor, expect)
         self.emit({"event": "point", "point": number, "checks": [asdict(check)]})
+        self.warn(number, *one.warnings, *([blunt] if blunt else ()))
         if not check.passed:
             raise WrongLosses(f"check {check.name}: {check.detail}, allowed difference {check.tolerance:.1e}")
 
@@ -159,7 +164,9 @@ class Points:
             return
         steps, every = self._time(number, batches)
         self.timed.setdefault(number, []).extend(step.step_s for step in steps)
-        facts = {"point": number, "round": index, "fold_every": every, "details": self._at(number)[0].executor.details()}
+        details = self._at(number)[0].executor.details()
+        self.warn(number, *details.pop("warnings", ()))
+        facts = {"point": number, "round": index, "fold_every": every, "details": details}
         seen = {"step_s": [s.step_s for s in steps], "kinds": [s.kind for s in steps], "losses": [s.losses for s in steps]}
         self.emit({"event": "block", **seen, **facts})
 
@@ -180,8 +187,16 @@ class Points:
         context = ProfileContext(
             one.executor, spec, inputs.source, inputs.task, batch, probes, step_s, device, PROFILED_STEPS, beside
         )
-        findings, _ = observe(context, beside_blocks(), lambda _: one.executor.step(workload, one.steps(1)[0], batch), None)
+        findings, warnings = observe(
+            context, beside_blocks(), lambda _: one.executor.step(workload, one.steps(1)[0], batch), None
+        )
         self.emit({"event": "point_findings", "point": number, "findings": findings})
+        self.warn(number, *warnings)
+
+    def warn(self, number: int, *texts: str) -> None:
+        """What `run` would warn of, of a point."""
+        for text in texts:
+            self.emit({"event": "point_warning", "point": number, "text": text})
 
     def _time(self, number: int, batches: Sequence[Batch]) -> tuple[list[Step], int | None]:
         """The steps that count, those that settle left out, and how often they fold. The last batch is for the fold."""

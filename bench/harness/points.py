@@ -36,6 +36,7 @@ class Point:
     result: Result
     checks: list[Check] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def blocks(self) -> int:
@@ -63,9 +64,15 @@ class Point:
                 details = dict(self.details)
                 facts = {name: event[name] for name in ("step_s", "kinds", "fold_every", "losses")}
                 facts |= {"checks": self.checks, "model_runner": details.pop("model_runner", None), "details": details}
-                block = SessionResult(event["round"], "passed", "block", **facts)
+                block = SessionResult(event["round"], "passed", "block", warnings=list(self.warnings), **facts)
                 self.result = replace(self.result, sessions=[*sessions, block])
                 return f"block {block.index + 1}/{rounds}, {step_times(block).best_known * 1e3:.1f} ms/step"
+            case "point_warning" if event["text"] not in self.warnings:
+                self.warnings.append(event["text"])
+                if sessions:
+                    last = replace(sessions[-1], warnings=list(self.warnings))
+                    self.result = replace(self.result, sessions=[*sessions[:-1], last])
+                return f"warning: {event['text']}"
             case "point_findings" if sessions:
                 last = replace(sessions[-1], findings=event["findings"])
                 self.result = replace(self.result, sessions=[*sessions[:-1], last])

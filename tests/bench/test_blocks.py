@@ -11,6 +11,8 @@ from bench.config import RunSpec
 from bench.errors import UsageError
 from bench.executors.fake.executor import FakeExecutor
 from bench.harness.blocks import SETTLING, BlocksJob, Points, WrongLosses, run_blocks
+from bench.harness.points import Point
+from bench.result import Result
 
 SPEC = RunSpec(
     **dict(workload="lozo", executor="fake", model="none", weights="random", task="sst2", dtype="float32", device="cpu"),
@@ -106,3 +108,19 @@ def test_where_nothing_folds_no_step_is_added() -> None:
     run_blocks(BlocksJob([SPEC.to_json()], [(0, SPEC.to_json())], rounds=1, steps=4, profile=False), events.append)
     (block,) = [event for event in events if event["event"] == "block"]
     assert block["kinds"] == ["plain"] * 4 and block["fold_every"] is None
+
+
+def test_a_point_keeps_every_warning_once_and_its_blocks_have_them() -> None:
+    spec = RunSpec(
+        **dict(workload="lozo", executor="fake", model="none", weights="random", task="sst2", dtype="float32", device="cpu"),
+        **dict(directions="shared", batching="paired", kv="shared", lora="fused", loop="requests"),
+    )
+    point = Point(0, spec, Result("ab12", "now", "passed", spec.to_json(), 1, {}, {}))
+    warning = {"event": "point_warning", "text": "the check is blunt"}
+    assert point.take(warning, 1) == "warning: the check is blunt"
+    assert point.take(warning, 1) is None
+    seen = {"step_s": [0.1], "kinds": ["plain"], "fold_every": None, "losses": [[0.7, 0.7]]}
+    point.take({"event": "block", "round": 0, "details": {}, **seen}, 1)
+    assert point.result.sessions[0].warnings == ["the check is blunt"]
+    point.take({"event": "point_warning", "text": "no energy"}, 1)
+    assert point.result.sessions[0].warnings == ["the check is blunt", "no energy"]

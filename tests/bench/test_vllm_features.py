@@ -114,12 +114,13 @@ def test_a_resident_step_runs_the_modules_that_vllm_built(executor: VllmExecutor
 
 def test_detaching_the_slots_changes_the_losses(executor: VllmExecutor, truth: torch.Tensor, tiny_task: TaskData) -> None:
     use(executor, "resident", "paired", "shared", "fused")
-    manager = executor._llm.llm_engine.model_executor.driver_worker.worker.model_runner.lora_manager._adapter_manager
+    worker = executor._llm.llm_engine.model_executor.driver_worker.worker
+    manager = worker.model_runner.lora_manager._adapter_manager
     executor._rpc("zo_prepare", make_workload(SPEC).plan(0))
     for module in manager.modules.values():
         for b in module.lora_b_stacked:
             b.zero_()
-    losses = executor._rpc("zo_score_prepared", tiny_task.train, 2)
+    losses = worker.zo.score_prepared(tiny_task.train, 2)
     assert losses[0] == pytest.approx(losses[1].item(), abs=1e-6)
     assert (losses - truth).abs().max() > 1e-4
 

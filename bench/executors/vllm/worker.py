@@ -36,9 +36,6 @@ class ZoWorker:
     def zo_score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         return self.zo.score(batch, probes)
 
-    def zo_score_prepared(self, batch: Batch, probes: int) -> torch.Tensor:
-        return self.zo.score_prepared(batch, probes)
-
     def zo_step(self, workload: Workload, step: int, batch: Batch) -> torch.Tensor:
         return self.zo.step(workload, step, batch)
 
