@@ -33,7 +33,7 @@ def losses(
         raise UsageError(f"{', '.join(paths)}: no run with timed steps; `python -m bench run` makes one")
     what = ("workload", "model")
     alike = [run for run in timed if all(run.spec[name] == timed[-1].spec[name] for name in what)]
-    runs = list({run.point: run for run in alike}.values())
+    runs = list({run.point(): run for run in alike}.values())
     draw(runs, Path(output))
     print(json.dumps({"output": output, "runs": [str(run.path) for run in runs]}, separators=(",", ":")))
 

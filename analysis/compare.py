@@ -7,14 +7,15 @@ From a folder the newest run of each point counts; files named one by one all co
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Any
 
+from analysis.metrics import METRICS, Metric
 from analysis.runs import Run, differences, explain, size_of
 from analysis.statistics import ENOUGH, Ratio, ratio
-from analysis.summary import Summary
+from analysis.summary import Summary, ToTarget
 from bench.errors import UsageError
 
 WIDE = 0.10
@@ -27,13 +28,15 @@ class Row:
     """One run beside the reference. `summary` is None where timings are refused or missing, `ratio` also for the reference."""
 
     run: Run
+    metric: Metric
     verdict: str
-    summary: Summary | None = None
+    summary: Summary | ToTarget | None = None
     ratio: Ratio | None = None
 
     def to_json(self) -> dict[str, Any]:
         run, found, summary = self.run, self.ratio, self.summary
         return {
+            "workload": run.spec["workload"],
             "executor": run.spec["executor"],
             **dict(zip(("batching", "kv", "lora"), run.features, strict=True)),
             "loop": run.spec["loop"],
@@ -41,11 +44,7 @@ class Row:
             "status": run.result.status,
             "n": summary.n if summary else 0,
             "unit": run.unit,
-            "step_s": summary.amortised if summary else None,
-            "step_s_median": summary.median if summary else None,
-            "step_s_p95": summary.p95 if summary else None,
-            "step_s_p99": summary.p99 if summary else None,
-            "spread": summary.spread if summary else None,
+            **(summary.to_json() if summary else dict.fromkeys(self.metric.kind.keys)),
             "ratio": found.value if found else None,
             "ratio_low": found.low if found else None,
             "ratio_high": found.high if found else None,
@@ -63,13 +62,29 @@ class Table:
     rows: tuple[Row, ...]
 
     @property
+    def metric(self) -> Metric:
+        return self.rows[0].metric
+
+    @property
     def title(self) -> str:
         spec = self.rows[0].run.spec
-        words = [spec["workload"], spec["model"], str(self.rows[0].run.result.environment.get("device"))]
-        words += [f"{spec['weights']} weights", spec["dtype"], f"batch {spec['batch_size']}"]
+        words = [] if "workload" in self.metric.own else [spec["workload"]]
+        words += [
+            spec["model"],
+            str(self.rows[0].run.result.environment.get("device")),
+            f"{spec['weights']} weights",
+            spec["dtype"],
+        ]
+        if "workload" in self.metric.own:
+            return ", ".join([*words, spec["task"], str(spec["until"])])
+        words.append(f"batch {spec['batch_size']}")
         if spec["workload"] != "mezo":
             words.append(f"rank {spec['rank']}")
         return ", ".join(words)
+
+    def name(self, run: Run) -> str:
+        """What a row is called: with its workload where there are several."""
+        return f"{run.spec['workload']}, {run.label}" if "workload" in self.metric.own else run.label
 
     @property
     def ratios(self) -> list[Ratio]:
@@ -80,7 +95,7 @@ class Table:
         keys = ("workload", "model", "weights", "dtype", "batch_size", "rank")
         return {key: spec[key] for key in keys} | {
             "device": self.rows[0].run.result.environment.get("device"),
-            "reference": self.reference.label if self.reference else None,
+            "reference": self.name(self.reference) if self.reference else None,
             "rows": [row.to_json() for row in self.rows],
         }
 
@@ -101,45 +116,49 @@ class Comparison:
         return found
 
 
-def compare(runs: Sequence[Run], reference: str | None = None, every: bool = False) -> Comparison:
+def compare(runs: Sequence[Run], reference: str | None = None, every: bool = False, by: Metric = METRICS["step"]) -> Comparison:
     """Tables for the runs; the reference is that executor (official unless said), or the slowest run where it is absent.
 
     UsageError when an executor asked for by name is in no table, or when of several timed runs no two may be compared.
     """
-    groups = [list(group) for _, group in groupby(sorted(runs, key=_group), key=_group)]
-    parts = [_newest(part, every) for group in groups for part in _comparable(group)]
-    tables = [_table(chosen, reference) for chosen, _ in parts]
-    asked = [table for table in tables if table.reference and table.reference.spec["executor"] == reference]
+    groups = [list(group) for _, group in groupby(sorted(runs, key=_group(by)), key=_group(by))]
+    parts = [_newest(part, every, by) for group in groups for part in _comparable(group, by)]
+    tables = [_table(chosen, reference, by) for chosen, _ in parts]
+    asked = [table for table in tables if table.reference and _is(table.reference, reference)]
     if reference and runs and not asked:
         present = sorted({run.spec["executor"] for run in runs if run.usable})
         raise UsageError(f"--reference {reference}: no timed run of it; there are {', '.join(present) or 'none at all'}")
     _refuse_if_nothing_compares(tables)
-    left_out = sum(len(part) for group in groups for part in _comparable(group)) - sum(len(chosen) for chosen, _ in parts)
+    left_out = sum(map(len, groups)) - sum(len(chosen) for chosen, _ in parts)
     notes = [f"{left_out} older or failed runs of the same points are left out; --all shows them"] if left_out else []
     notes += [note for _, newer in parts for note in newer]
     return Comparison(tuple(tables), (*notes, *_notes(tables)))
 
 
-def _group(run: Run) -> tuple[str, tuple[float, str], str]:
-    return run.spec["workload"], size_of(run.spec["model"]), str(run.result.environment.get("device"))
+def _group(by: Metric) -> Callable[[Run], tuple]:
+    def key(run: Run) -> tuple[str, tuple[float, str], str]:
+        workload = "" if "workload" in by.own else run.spec["workload"]
+        return workload, size_of(run.spec["model"]), str(run.result.environment.get("device"))
+
+    return key
 
 
-def _comparable(group: list[Run]) -> list[list[Run]]:
+def _comparable(group: list[Run], by: Metric) -> list[list[Run]]:
     """Parts of a group with one identity each."""
     parts: dict[str, list[Run]] = {}
     for run in group:
-        parts.setdefault(json.dumps(run.identity, sort_keys=True), []).append(run)
+        parts.setdefault(json.dumps(run.identity(by.own), sort_keys=True), []).append(run)
     return list(parts.values())
 
 
-def _newest(part: list[Run], every: bool) -> tuple[list[Run], list[str]]:
+def _newest(part: list[Run], every: bool, by: Metric) -> tuple[list[Run], list[str]]:
     """Each point's newest run that has something to say, and notes on newer ones that failed."""
     kept = [run for run in part if every or run.named]
     notes: list[str] = []
     points: dict[tuple[str, ...], list[Run]] = {}
     for run in part:
         if not (every or run.named):
-            points.setdefault(run.point, []).append(run)
+            points.setdefault(run.point(by.own), []).append(run)
     for found in points.values():
         chosen = ([run for run in found if run.usable or run.incorrect] or found)[-1]
         kept.append(chosen)
@@ -147,37 +166,38 @@ def _newest(part: list[Run], every: bool) -> tuple[list[Run], list[str]]:
     return kept, notes
 
 
-def _table(runs: list[Run], wanted: str | None) -> Table:
-    reference = _reference([run for run in runs if run.usable], wanted)
-    rows = [_row(run, reference) for run in runs]
+def _table(runs: list[Run], wanted: str | None, by: Metric) -> Table:
+    times = {run: by.times(run.sessions) if run.usable else None for run in runs}
+    known = {run: found for run, found in times.items() if found}
+    among = [run for run in known if _is(run, wanted or "official")] or list(known)
+    newest = {run.point(by.own): run for run in among}.values()
+    reference = max(newest, key=lambda run: known[run].value, default=None)
+    rows = [_row(run, times[run], reference, by) for run in runs]
     return Table(reference, tuple(sorted(rows, key=_order)))
+
+
+def _is(run: Run, wanted: str | None) -> bool:
+    """Whether a run is of the executor (or, of several algorithms, the workload) that was asked for."""
+    return wanted in (run.spec["executor"], run.spec["workload"])
 
 
 def _order(row: Row) -> tuple[bool, float]:
     """The reference, the slowest, ..., the fastest, what has no timings."""
-    return row.verdict != "reference", -row.summary.amortised if row.summary else 0.0
+    return row.verdict != "reference", -row.summary.value if row.summary else 0.0
 
 
-def _reference(usable: list[Run], wanted: str | None) -> Run | None:
-    """The slowest of the runs of the executor wanted (newest of each point), else of all."""
-    among = [run for run in usable if run.spec["executor"] == (wanted or "official")] or usable
-    newest = {run.point: run for run in among}.values()
-    return max(newest, key=lambda run: run.summary.amortised, default=None)
-
-
-def _row(run: Run, reference: Run | None) -> Row:
+def _row(run: Run, times: Summary | ToTarget | None, reference: Run | None, by: Metric) -> Row:
     if run.incorrect:
-        return Row(run, "refused: its losses are wrong")
-    if not run.usable or reference is None:
+        return Row(run, by, "refused: its losses are wrong")
+    if times is None or reference is None:
         errors = [session.error for session in run.result.sessions if session.error]
-        return Row(run, f"{run.result.status}: {errors[-1] if errors else 'no timed session'}")
-    summary = run.summary
+        return Row(run, by, f"{run.result.status}: {errors[-1] if errors else by.missing}")
     if run is reference:
-        return Row(run, "reference", summary)
-    if found := differences(reference, run):
-        return Row(run, f"not comparable: {explain(found)}", summary)
-    compared = ratio(reference.sample, run.sample, run.unit)
-    return Row(run, compared.verdict, summary, compared)
+        return Row(run, by, "reference", times)
+    if found := differences(reference, run, by.own):
+        return Row(run, by, f"not comparable: {explain(found)}", times)
+    compared = ratio(by.sample(reference), by.sample(run), run.unit)
+    return Row(run, by, compared.verdict, times, compared)
 
 
 def _refuse_if_nothing_compares(tables: Iterable[Table]) -> None:
@@ -185,25 +205,26 @@ def _refuse_if_nothing_compares(tables: Iterable[Table]) -> None:
     if len(timed) < 2 or any(table.ratios for table, _ in timed):
         return
     a, b = timed[0][1], timed[-1][1]
-    raise UsageError(f"{a.path} and {b.path} cannot be compared, they differ in {explain(differences(a, b))}")
+    found = explain(differences(a, b, timed[0][0].metric.own))
+    raise UsageError(f"{a.path} and {b.path} cannot be compared, they differ in {found}")
 
 
 def _notes(tables: list[Table]) -> Iterable[str]:
     """What the reader should know and do: incomparable neighbours, wide spreads, few sessions, unpaired ratios."""
     for first, second in pairwise(tables):
         a, b = first.rows[0].run, second.rows[0].run
-        if _group(a) == _group(b):
-            name, keys = f"{a.spec['workload']}, {a.spec['model']}", explain(differences(a, b))
+        if _group(first.metric)(a) == _group(first.metric)(b):
+            name, keys = f"{a.spec['workload']}, {a.spec['model']}", explain(differences(a, b, first.metric.own))
             yield f"{name}: kept in tables of their own, they differ in {keys}"
-    timed = [(row.run, row.summary) for table in tables for row in table.rows if row.summary]
-    for run, summary in timed:
+    timed = [(table.name(row.run), row.run, row.summary) for table in tables for row in table.rows if row.summary]
+    for name, run, summary in timed:
         if lost := len(run.result.sessions) - summary.n:
-            yield f"{run.label}: {lost} of {len(run.result.sessions)} {run.unit}s did not pass and are left out"
-    if wide := [run.label for run, summary in timed if summary.spread > WIDE]:
+            yield f"{name}: {lost} of {len(run.result.sessions)} {run.unit}s did not pass and are left out"
+    if wide := [name for name, _, summary in timed if summary.spread > WIDE]:
         yield f"spread over {WIDE:.0%}, close other programs or run more of them: {', '.join(wide)}"
-    if blind := [run.label for run, summary in timed if not summary.folds_known]:
+    if blind := [name for name, _, summary in timed if not summary.folds_known]:
         yield f"folds of the accumulated state are left out, none was timed or recorded: {', '.join(blind)}"
-    compared = [row for table in tables for row in table.rows if row.ratio and row.summary]
+    compared = [row for table in tables for row in table.rows if row.ratio]
     if few := next((row.run.unit for row in compared if row.ratio and row.ratio.n < ENOUGH), None):
         yield f"fewer than {ENOUGH} {few}s give a ratio without an interval; run with --{FEW[few]} {ENOUGH} or more"
     if any(row.ratio and not row.ratio.paired for row in compared):

@@ -7,35 +7,33 @@ import io
 
 from analysis.compare import Comparison, Row, Table
 
-HEADINGS = ("executor", "features", "n", "amortised, ms", "median, ms", "p95, ms", "p99, ms", "ratio", "95 % CI", "verdict")
-NUMERIC = HEADINGS[2:9]
+BEFORE, AFTER = ("executor", "features", "n"), ("ratio", "95 % CI", "verdict")
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """What a table prints, in the order of HEADINGS."""
-    spec, summary = row.run.spec, row.summary
+def headings(table: Table) -> tuple[str, ...]:
+    return (*BEFORE, *table.metric.kind.headings, *AFTER)
+
+
+def numeric(heading: str) -> bool:
+    """Whether a column is flush right."""
+    return heading not in (*BEFORE[:2], AFTER[-1])
+
+
+def cells(table: Table, row: Row) -> tuple[str, ...]:
+    """What a table prints, in the order of its headings."""
+    spec, summary, name = row.run.spec, row.summary, table.name(row.run)
     features = ", ".join((*row.run.features, *([spec["loop"]] if spec["executor"] == "vllm" else [])))
     if summary is None:
-        return row.run.label, features, *[""] * len(NUMERIC), row.verdict
-    times = (summary.amortised if summary.folds_known else None, summary.median, summary.p95, summary.p99)
+        return name, features, *[""] * (len(headings(table)) - 3), row.verdict
     n = f"{summary.n} {row.run.unit}{'' if summary.n == 1 else 's'}"
     value = f"{row.ratio.value:.2f}" if row.ratio else ""
     interval = row.ratio.interval + (", unpaired" if row.ratio.interval and not row.ratio.paired else "") if row.ratio else ""
-    return row.run.label, features, n, *map(milliseconds, times), value, interval, row.verdict
-
-
-def milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else digits(seconds * 1e3)
-
-
-def digits(value: float, significant: int = 4) -> str:
-    """A number with so many digits at least, never in powers of ten."""
-    return f"{value:.{significant}g}" if value < 10**significant else f"{value:.0f}"
+    return name, features, n, *summary.cells(), value, interval, row.verdict
 
 
 def reference_line(table: Table) -> str:
     assert table.reference
-    return f"Ratio: amortised step of {table.reference.label} / that of the row; above 1 the row is faster."
+    return f"Ratio: {table.metric.what} of {table.name(table.reference)} / that of the row; above 1 the row is faster."
 
 
 def markdown(comparison: Comparison) -> str:
@@ -43,8 +41,9 @@ def markdown(comparison: Comparison) -> str:
     blocks = []
     for table in comparison.tables:
         lines = [f"**{table.title}**", ""] + [reference_line(table), ""] * bool(table.reference)
-        rule = tuple("---:" if heading in NUMERIC else "---" for heading in HEADINGS)
-        lines += ["| " + " | ".join(row) + " |" for row in (HEADINGS, rule, *map(cells, table.rows))]
+        rule = tuple("---:" if numeric(heading) else "---" for heading in headings(table))
+        rows = (headings(table), rule, *(cells(table, row) for row in table.rows))
+        lines += ["| " + " | ".join(row) + " |" for row in rows]
         blocks.append("\n".join(lines))
     return "\n\n".join([*blocks, *(["\n".join(f"- {note}" for note in comparison.notes)] if comparison.notes else [])])
 

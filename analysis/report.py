@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from analysis.compare import compare
 from analysis.figures import all_figures
 from analysis.path import paths
-from analysis.rendering import HEADINGS, cells
+from analysis.rendering import cells, headings
 from analysis.runs import Run
 from analysis.table import tidy
 from bench.errors import UsageError
@@ -37,8 +37,7 @@ def write_report(runs: Sequence[Run], output: Path, command: str) -> Path:
     page = environment.get_template("report.html.j2").render(
         title=", ".join(dict.fromkeys(f"{run.spec['workload']} on {run.spec['model']}" for run in timed)),
         devices=sorted({str(run.result.environment.get("device")) for run in timed}),
-        tables=[(table.title, map(cells, table.rows)) for table in compare(timed).tables],
-        headings=HEADINGS,
+        tables=[(t.title, headings(t), [cells(t, row) for row in t.rows]) for t in compare(timed).tables],
         paths=found,
         figures=figures,
         runs=timed,

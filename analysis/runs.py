@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -87,24 +87,23 @@ class Run:
         checkout = " (upstream)" if self.spec["upstream"] else ""
         return f"{self.spec['executor']}{kv}{loop}{checkout}" + (f", {self.variant}" if self.variant else "")
 
-    @property
-    def point(self) -> tuple[str, ...]:
-        """Runs with the same point measure the same thing."""
-        own = (str(self.spec[name]) for name in OWN)
-        return (*own, self.unit)
+    def point(self, own: Sequence[str] = OWN) -> tuple[str, ...]:
+        """Runs of one identity with the same point measure the same thing."""
+        known = ADDED | self.spec
+        return (*(str(known[name]) for name in own), self.unit)
 
     @cached_property
     def sample(self) -> Sample:
         """Amortised step seconds of each session or block, keyed by what pairs it with its neighbours in other runs."""
         return {(self.result.pair_id or self.result.id, s.index): step_times(s).best_known for s in self.sessions}
 
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """What has to be equal before timings are compared."""
+    def identity(self, own: Sequence[str] = OWN) -> dict[str, Any]:
+        """What has to be equal before timings are compared; `own`: fields of the specification that need not be."""
         environment = self.result.environment
-        found: dict[str, Any] = {name: value for name, value in (ADDED | self.spec).items() if name not in OWN}
+        found: dict[str, Any] = {name: value for name, value in (ADDED | self.spec).items() if name not in own}
+        if "workload" in found:
+            found["workload_version"] = self.result.workload_version
         found |= {
-            "workload_version": self.result.workload_version,
             "data digest": self.result.data.get("digest"),
             "hardware": environment.get("device"),
             "driver": str(environment.get("driver") or "").split(".")[0] or None,
@@ -122,9 +121,10 @@ def find(runs: Iterable[Run], **wanted: str) -> Run | None:
     return next((run for run in reversed(list(runs)) if all(run.value(k) == v for k, v in wanted.items())), None)
 
 
-def differences(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:
+def differences(a: Run, b: Run, own: Sequence[str] = OWN) -> dict[str, tuple[Any, Any]]:
     """Keys in which two runs differ and that forbid a comparison, with both values; empty when they may be compared."""
-    found = {key: (a.identity.get(key), b.identity.get(key)) for key in a.identity | b.identity}
+    left, right = a.identity(own), b.identity(own)
+    found = {key: (left.get(key), right.get(key)) for key in left | right}
     if a.spec["executor"] == b.spec["executor"] == "vllm":
         found["model runner"] = (a.model_runner, b.model_runner)
     return {key: pair for key, pair in found.items() if pair[0] != pair[1]}

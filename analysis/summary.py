@@ -1,9 +1,11 @@
-"""The figures of one run: the amortised step that ratios are made of, and beside it what single steps took."""
+"""The figures of one run by each metric: the amortised step that ratios are made of, with what single steps took beside it; or
+what it took to get to a target."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +27,8 @@ class Summary:
     n           units
     """
 
+    headings: ClassVar = ("amortised, ms", "median, ms", "p95, ms", "p99, ms")
+    keys: ClassVar = ("step_s", "step_s_median", "step_s_p95", "step_s_p99", "spread", "folds_known")
     amortised: float
     median: float
     p95: float | None
@@ -32,6 +36,42 @@ class Summary:
     spread: float
     n: int
     folds_known: bool
+
+    @property
+    def value(self) -> float:
+        return self.amortised
+
+    def cells(self) -> tuple[str, ...]:
+        """In the order of `headings`."""
+        return tuple(map(milliseconds, (self.amortised if self.folds_known else None, self.median, self.p95, self.p99)))
+
+    def to_json(self) -> dict[str, Any]:
+        found = (self.amortised, self.median, self.p95, self.p99, self.spread, self.folds_known)
+        return dict(zip(self.keys, found, strict=True))
+
+
+@dataclass(frozen=True)
+class ToTarget:
+    """What a run took to get where --until said. seconds: of core steps, evaluations apart, geometric mean over its sessions."""
+
+    headings: ClassVar = ("to the target, s", "steps", "minibatches scored")
+    keys: ClassVar = ("target_s", "target_steps", "target_forwards", "spread")
+    seconds: float
+    steps: float
+    forwards: float
+    spread: float
+    n: int
+    folds_known: ClassVar = True
+
+    @property
+    def value(self) -> float:
+        return self.seconds
+
+    def cells(self) -> tuple[str, ...]:
+        return digits(self.seconds), digits(self.steps), digits(self.forwards)
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(zip(self.keys, (self.seconds, self.steps, self.forwards, self.spread), strict=True))
 
 
 def summarize(sessions: Sequence[SessionResult]) -> Summary:
@@ -42,3 +82,22 @@ def summarize(sessions: Sequence[SessionResult]) -> Summary:
     tails = {name: float(np.quantile(steps, q)) if len(steps) >= least else None for name, (q, least) in TAILS.items()}
     known = all(unit.amortised is not None for unit in units)
     return Summary(center(values), float(np.median(steps)), **tails, spread=spread(values), n=len(units), folds_known=known)
+
+
+def to_target(sessions: Sequence[SessionResult]) -> ToTarget | None:
+    """None where a session did not get there: the time of those that did would flatter."""
+    found = [session.reached for session in sessions if session.reached]
+    if not found or len(found) < len(sessions):
+        return None
+    seconds = [one.seconds for one in found]
+    steps, forwards = center([one.step for one in found]), center([one.forwards for one in found])
+    return ToTarget(center(seconds), steps, forwards, spread(seconds), len(found))
+
+
+def milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else digits(seconds * 1e3)
+
+
+def digits(value: float, significant: int = 4) -> str:
+    """A number with so many digits at least, never in powers of ten."""
+    return f"{value:.{significant}g}" if value < 10**significant else f"{value:.0f}"

@@ -71,6 +71,9 @@ def compare(
     reference: Annotated[
         str | None, described("Executor the ratios are against.", "official, or the slowest", metavar="|".join(EXECUTORS))
     ] = None,
+    metric: Annotated[
+        str, described("What is compared; time-to-target: of runs with --until.", "step", metavar="step|time-to-target")
+    ] = "step",
     format: Annotated[Format, described("How to print; markdown, csv and json go to stdout.", "table")] = Format.table,
     fail_below: Annotated[float | None, described("Exit with 1 if a ratio is below this.", "never", metavar="RATIO")] = None,
     every: Annotated[
@@ -80,7 +83,8 @@ def compare(
     """Step times, ratios to a reference with their confidence intervals, and verdicts, of what may be compared."""
     from bench.commands.compare import run_compare
 
-    raise typer.Exit(run_compare(paths or [], reference=reference, format=format.value, fail_below=fail_below, every=every))
+    how: dict[str, Any] = {"format": format.value, "fail_below": fail_below, "every": every, "by": metric}
+    raise typer.Exit(run_compare(paths or [], reference=reference, **how))
 
 
 @app.command()

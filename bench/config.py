@@ -14,6 +14,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from bench.errors import UsageError, option
+from bench.until import Until
 
 VARIANTS = {
     "every position": "eager: logits at every position of every row, as the official loop has them",
@@ -170,6 +171,9 @@ class RunSpec:
     eval_every: int = setting(
         MEASURE, "Evaluate before, after and each N steps; 0: never.", "0; opt-tiny: before and after", 0, metavar="N", least=0
     )
+    until: str | None = setting(
+        MEASURE, "Stop where the dev split is at accuracy=0.9 or loss=0.3.", "after --steps", None, metavar="METRIC=VALUE"
+    )
     checkpoint_every: int = setting(
         MEASURE, "Save the state each N steps, so that resuming is quick; 0: never.", "0", 0, metavar="N", least=0
     )
@@ -179,6 +183,10 @@ class RunSpec:
     def __post_init__(self) -> None:
         if self.variant and self.variant not in VARIANTS:
             raise UsageError(f"variant {self.variant}: not known; choose one of {', '.join(VARIANTS)}")
+        if self.until is not None:
+            Until.parse(self.until)
+            if not self.eval_every:
+                raise UsageError(f"--until {self.until}: the dev split has to be evaluated on the way; give --eval-every N")
         for name, found in settings(RunSpec).items():
             value = getattr(self, name)
             if found.choices and value not in found.choices:

@@ -14,6 +14,7 @@ from bench.config import RunSpec
 from bench.errors import UsageError
 from bench.files import anchored
 from bench.registry import EXECUTORS, WORKLOADS, executor_entry, known, workload_class
+from bench.until import EVERY, Until
 from workloads.tasks.task import TaskOptions, make_task
 
 PLACES = ("model", "data", "upstream")
@@ -40,6 +41,9 @@ def complete(given: dict[str, Any]) -> RunSpec:
     if model == "opt-tiny":
         values |= {**kind.tiny, **({"evaluate": False} if chosen["weights"] == "random" else {})}
     values["objective"] = task.objective
+    if "until" in chosen:
+        Until.parse(chosen["until"]).check(task.metric)
+        values |= {"eval_every": EVERY, "evaluate": True}
     if "eval_every" in chosen:
         values["evaluate"] = chosen["eval_every"] > 0
     spec = RunSpec(**(values | chosen))

@@ -58,6 +58,16 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Reached:
+    """What it took to get to the target of --until: core steps, their seconds without evaluations, minibatches scored."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    step: int
+    seconds: float
+    forwards: int
+
+
+@dataclass(frozen=True)
 class SessionResult:
     """What one fresh process saw, or one block of steps inside a loaded one. Times in seconds, sizes in bytes.
 
@@ -66,6 +76,7 @@ class SessionResult:
     kinds              of the warm-up and timed steps together, as `losses` are; empty in files from before they were recorded
     fold_every         steps from one fold to the next; None where nothing is ever folded
     losses             [steps][n_probes] of the warm-up and timed steps together, in plan order
+    reached            the target of --until, where the session got there
     findings           recorder name -> its `collect()`, from the profiled pass
     stages_s           seconds of each stage of the process: load, check, warmup, timed, evaluate, checkpoint, checksum, profile
     wall_s             the process from start to end, as its parent sees it
@@ -85,6 +96,7 @@ class SessionResult:
     losses: list[list[float]] = field(default_factory=list)
     projected_gradients: list[list[float]] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
+    reached: Reached | None = None
     findings: dict[str, dict[str, Any]] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
     stages_s: dict[str, float] = field(default_factory=dict)

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = """
 bench.errors bench.data bench.files bench.streams
-bench.shadowing
+bench.shadowing bench.until
 bench.config
 bench.api bench.result
 bench.steptimes

@@ -13,14 +13,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.compare import Comparison, Table, compare
-from analysis.rendering import HEADINGS, NUMERIC, cells, comma_separated, markdown, reference_line
+from analysis.metrics import metric
+from analysis.rendering import cells, comma_separated, headings, markdown, numeric, reference_line
 from analysis.runs import load_runs
 from bench.commands.terminal import stderr_console
 from bench.errors import UsageError
 
 
 def run_compare(
-    paths: Sequence[str | Path], *, reference: str | None, format: str, fail_below: float | None, every: bool = False
+    paths: Sequence[str | Path],
+    *,
+    reference: str | None,
+    format: str,
+    fail_below: float | None,
+    every: bool = False,
+    by: str = "step",
 ) -> int:
     """Print the comparison. Exit code 1 when a ratio is below `fail_below` or timings cannot be counted, else 0."""
     if fail_below is not None and not (math.isfinite(fail_below) and fail_below > 0):
@@ -32,7 +39,7 @@ def run_compare(
     if not runs:
         whole = "whole result files" if left_out else "result files"
         raise UsageError(f"{', '.join(map(str, paths)) or 'results'}: no {whole}; make some with `python -m bench run`")
-    comparison = compare(runs, reference, every)
+    comparison = compare(runs, reference, every, metric(by))
     if format == "markdown":
         print(markdown(comparison))
     elif format == "csv":
@@ -71,9 +78,8 @@ def rendered(table: Table) -> object:
     from rich.table import Table as RichTable
 
     shown = RichTable(title=table.title, caption=reference_line(table) if table.reference else None)
-    for heading in HEADINGS:
-        numeric = heading in NUMERIC[:-1]
-        shown.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
+    for heading in headings(table):
+        shown.add_column(heading, justify="right" if numeric(heading) else "left")
     for row in table.rows:
-        shown.add_row(*cells(row))
+        shown.add_row(*cells(table, row))
     return shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
@@ -158,6 +158,8 @@ def describe(session: SessionResult) -> str:
         words.append(f"{step_times(session).best_known * 1e3:.2f} ms/step")
     if session.losses:
         words.append(f"loss {mean(session.losses[0]):.4f} -> {mean(session.losses[-1]):.4f}")
+    if session.reached:
+        words.append(f"target reached at step {session.reached.step} after {session.reached.seconds:.1f} s of steps")
     words += [f"accuracy {e.accuracy:.3f} at step {e.step}" for e in session.evaluations if e.split == "eval"]
     return ", ".join(words + ([session.error] if session.error else []))
 
@@ -185,7 +187,6 @@ def row(run: RunInProgress) -> dict[str, Any]:
     timed = [s for s in result.sessions if s.status == "passed" and s.step_s]
     first = next((s for s in result.sessions if s.losses), None)
     held_out = [e for s in result.sessions[:1] for e in s.evaluations if e.split == "eval"]
-    last_step = spec.warmup + spec.steps
     return {
         "status": result.status if result.sessions else "failed",
         "path": str(run.path) if run.path else None,
@@ -197,7 +198,8 @@ def row(run: RunInProgress) -> dict[str, Any]:
         "loss_first": mean(first.losses[0]) if first else None,
         "loss_last": mean(first.losses[-1]) if first else None,
         "accuracy_before": next((e.accuracy for e in held_out if e.step == 0), None),
-        "accuracy_after": next((e.accuracy for e in held_out if e.step == last_step), None),
+        "accuracy_after": next((e.accuracy for e in reversed(held_out) if e.step > 0), None),
+        "reached": [s.reached and asdict(s.reached) for s in result.sessions] if spec.until else None,
         "sessions": len(result.sessions),
         "error": next((s.error for s in result.sessions if s.error), None),
     }

@@ -32,7 +32,8 @@ from bench.journal.events import Emit
 from bench.journal.file import read_journal
 from bench.journal.keeper import Keeper
 from bench.registry import make_executor, make_workload
-from bench.result import Evaluation
+from bench.result import Evaluation, Reached
+from bench.until import Until
 
 PROFILED_STEPS = 5
 SAMPLED_BATCHES = 500
@@ -132,14 +133,20 @@ class Training:
         feed, folds = islice(chain([first], stream), done, None), fold_every(self.executor, self.workload, first) is not None
         timed = [step.step_s for step in history.steps if not step.warmup]
         clocks, watch = list[Any](), Watch(spec.dtype)
+        self.spent = Reached(done, sum(step.step_s for step in history.steps), sum(len(step.losses) for step in history.steps))
         plan = dict(schedule(spec))
         self.attend(done, plan.get(done, ("checksum",)))
         for start, stop in pairwise([done, *(step for step in plan if step > done)]):
+            if self.arrived():
+                total = start
+                self.attend(start, plan[max(plan)])
+                break
             self.stage("timed" if start >= spec.warmup else "warmup")
             clock.synchronize()
             for step in run_steps(self.executor, self.workload, range(start, stop), feed, clock, folds=folds):
                 self.report(step)
                 watch(step.step, step.losses)
+                self.spent = Reached(step.step + 1, self.spent.seconds + step.step_s, self.spent.forwards + len(step.losses))
                 if step.step < spec.warmup:
                     continue
                 timed.append(step.step_s)
@@ -147,10 +154,19 @@ class Training:
                     clocks.append(gpu_clocks())
             clock.synchronize()
             self.attend(stop, plan[stop])
+        if self.arrived():
+            self.emit({"event": "reached", **asdict(self.spent)})
         if clocks:
             self.emit({"event": "details", "clocks": clocks})
         if self.job.profile and self.inputs.profiled:
             self.profile(typical(islice(batches(spec, self.inputs), min(total, SAMPLED_BATCHES))), total, median(timed))
+
+    def arrived(self) -> bool:
+        """Whether the newest look at the dev split, which has to be at the present step, meets the target."""
+        dev = [found for found in self.keeper.history.evaluations if found.split == "dev"]
+        if self.spec.until is None or not dev or dev[-1].step != self.spent.step:
+            return False
+        return Until.parse(self.spec.until).reached(dev[-1].accuracy, dev[-1].loss)
 
     def attend(self, step: int, duties: Iterable[Duty]) -> None:
         """Do what is due in the state before this step and was not done before the run was interrupted."""

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict  # pydantic asks for this one before Pyt
 
 from bench.config import RunOptions, RunSpec
 from bench.journal.events import Event
-from bench.result import Check, Evaluation, Result, Status, StepKind
+from bench.result import Check, Evaluation, Reached, Result, Status, StepKind
 
 Facts = dict[str, Any]
 
@@ -105,6 +105,7 @@ KINDS: dict[str, Any] = {
     "snapshot": SnapshotEntry,
     "check": Check,
     "evaluation": Evaluation,
+    "reached": Reached,
     "stage": Stage,
     "loaded": LoadTime,
     "resumed": Resumed,

@@ -4,7 +4,7 @@ Kinds (`event`) and their other fields:
     stage       name: load, check, replay, warmup, timed, checksum, checkpoint, evaluate, profile
     stages      seconds spent in each of them
     step        step, step_s, kind, losses, projected_gradients, warmup; seed, epoch (of V), learning_rate
-    check, evaluation                        the fields of bench.result.Check and Evaluation
+    check, evaluation, reached               the fields of bench.result.Check, Evaluation and Reached
     checksum, snapshot                       the fields of bench.journal.entries.ChecksumEntry and SnapshotEntry
     resumed     step: another process goes on from here
     loaded      load_s, fold_every
@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.result import Check, Evaluation, SessionResult, Status
+from bench.result import Check, Evaluation, Reached, SessionResult, Status
 
 Event = dict[str, Any]
 Emit = Callable[[Event], None]
@@ -52,6 +52,7 @@ class SessionLog:
     data: dict[str, Any] = field(default_factory=dict)
     _status: Status = "passed"
     _error: str | None = None
+    _reached: Reached | None = None
     _load_s: float | None = None
     _wall_s: float | None = None
     _fold_every: int | None = None
@@ -80,6 +81,8 @@ class SessionLog:
                     )
             case "evaluation":
                 self._evaluations.append(Evaluation(**fields))
+            case "reached":
+                self._reached = Reached(**fields)
             case "loaded":
                 self._load_s, self._fold_every = fields["load_s"], fields.get("fold_every")
             case "stages":
@@ -146,6 +149,7 @@ class SessionLog:
             losses=[s["losses"] for s in steps],
             projected_gradients=[s["projected_gradients"] for s in steps],
             evaluations=self._evaluations,
+            reached=self._reached,
             findings=self._findings,
             checks=self._checks,
             stages_s=self._stages_s,

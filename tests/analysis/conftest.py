@@ -25,7 +25,9 @@ def make_result(executor, seconds, *, pair_id=None, id=None, unit="session", cre
     base |= {"dtype": "float32", "device": "cpu", **FEATURES[executor]}
     fields = {name: changes.pop(name) for name in ("status", "environment", "data", "workload_version") if name in changes}
     seen = {"kinds": ["plain"] * 3, "losses": [[0.7, 0.6]] * 3}
-    seen |= {name: changes.pop(name) for name in ("kinds", "fold_every", "model_runner", "evaluations") if name in changes}
+    seen |= {
+        name: changes.pop(name) for name in ("kinds", "fold_every", "model_runner", "evaluations", "reached") if name in changes
+    }
     spec = RunSpec(**(base | {"steps": 3} | changes))
     sessions = [SessionResult(i, "passed", unit, 1.0, step_s=[0.9 * s, s, 1.1 * s], **seen) for i, s in enumerate(seconds)]
     result = Result(

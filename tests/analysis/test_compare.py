@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from analysis.compare import compare
-from analysis.rendering import HEADINGS, cells, comma_separated, markdown
+from analysis.metrics import metric
+from analysis.rendering import cells, comma_separated, headings, markdown
 from analysis.runs import load_runs, size_of
 from bench.commands.compare import run_compare
 from bench.errors import UsageError
+from bench.result import Reached
 
 
 def compared(paths, **options):
@@ -38,7 +40,10 @@ def test_other_sessions_are_unpaired_and_it_says_so(make_result, write):
     comparison = compared(write(make_result("official", [0.8, 1.0, 1.2]), make_result("vllm", [0.1, 0.125, 0.15])))
     row = row_of(comparison, "vllm")
     assert not row.ratio.paired
-    assert "unpaired" in cells(row)[HEADINGS.index("95 % CI")] and any("unpaired" in note for note in comparison.notes)
+    table = comparison.tables[0]
+    assert "unpaired" in cells(table, row)[headings(table).index("95 % CI")] and any(
+        "unpaired" in note for note in comparison.notes
+    )
 
 
 def test_a_run_against_itself_shows_no_difference(make_result, write):
@@ -193,12 +198,12 @@ def test_the_ratio_is_of_amortised_steps_and_the_median_stands_beside_it(make_re
     row = row_of(comparison, "vllm")
     assert row.summary.amortised == pytest.approx((0.95 * 3 + 1.1 * 3) / 2) and row.summary.median == pytest.approx(3.0)
     assert row.ratio.value == pytest.approx(3 / row.summary.amortised)
-    assert cells(row)[3:5] == ("3075", "3000")
+    assert cells(comparison.tables[0], row)[3:5] == ("3075", "3000")
 
 
 def test_a_run_whose_folds_were_not_timed_says_so(make_result, write):
     comparison = compared(write(make_result("official", [3.0] * 3), make_result("vllm", [3.0] * 3, fold_every=50)))
-    assert cells(row_of(comparison, "vllm"))[3] == "-"
+    assert cells(comparison.tables[0], row_of(comparison, "vllm"))[3] == "-"
     assert "folds of the accumulated state are left out, none was timed or recorded: vllm kv=shared" in comparison.notes
 
 
@@ -256,3 +261,37 @@ def test_a_folder_with_files_that_cannot_be_read_is_compared_without_them(make_r
         path.unlink()
     with pytest.raises(UsageError, match="no whole result files"):
         run_compare([paths[0].parent], reference=None, format="json", fail_below=None)
+
+
+def to_target(make_result, workload, seconds, **changes):
+    """A run that needs these seconds in its sessions to get to an accuracy of 0.9."""
+    spec = {"until": "accuracy=0.9", "eval_every": 5, "pair_id": "p", "id": workload}
+    run = make_result("eager", [1.0] * len(seconds), workload=workload, **spec, **changes)
+    got = [Reached(20, s, 40) if s else None for s in seconds]
+    return replace(run, sessions=[replace(session, reached=r) for session, r in zip(run.sessions, got, strict=True)])
+
+
+def test_algorithms_are_compared_by_the_time_to_a_target(make_result, write):
+    paths = write(
+        to_target(make_result, "lozo", [10.0, 11.0, 9.0], learning_rate=1e-6),
+        to_target(make_result, "factorized", [5.0, 5.5, 4.5], learning_rate=1e-5, rank=128),
+        to_target(make_result, "mezo", [5.0, 6.0, None]),
+    )
+    comparison = compared(paths, reference="lozo", by=metric("time-to-target"))
+    found = {cells(comparison.tables[0], row)[0]: row.verdict for row in comparison.tables[0].rows}
+    assert found["lozo, eager"] == "reference" and found["factorized, eager"] == "2.0x faster"
+    assert found["mezo, eager"] == "passed: the target was not reached in every session"
+
+
+def test_other_targets_or_data_are_not_mixed(make_result, write):
+    paths = write(
+        to_target(make_result, "lozo", [10.0, 11.0, 9.0]),
+        replace(to_target(make_result, "factorized", [5.0, 5.5, 4.5]), data={"digest": "d2"}),
+    )
+    with pytest.raises(UsageError, match="data digest"):
+        compared(paths, by=metric("time-to-target"))
+
+
+def test_an_unknown_metric_lists_the_known():
+    with pytest.raises(UsageError, match="--metric joules: not known; choose one of step, time-to-target"):
+        metric("joules")
