@@ -71,6 +71,7 @@ from bench.api import Direction
 from workloads.directions import draw
 from workloads.parameters.snapshot import restore, save
 from workloads.parameters.accumulated import AccumulatedState
+from workloads.parameters.means import RunningMeans
 
 device = sys.argv[1]
 layout = {"a": (24, 40), "norm": (40,), "b": (40, 24), "c": (24, 40)}
@@ -87,8 +88,9 @@ def fold(directions, resumed):
         for name in "abc":
             truth[name] += 1e-4 * drawn.scale * (drawn.u(name).double() @ drawn.v(name).double().t())
     if resumed:
-        snapshot, state = save(weights, state), AccumulatedState(layout, device, torch.float16)
-        restore(snapshot, weights, state, None)
+        means = RunningMeans(layout, torch.device(device))
+        snapshot, state = save(weights, state, means), AccumulatedState(layout, device, torch.float16)
+        restore(snapshot, weights, state, means, None)
     state.fused = True  # in the interpreter too
     state.fold(weights, list(state.pending))
     assert not state.pending and state.facts()["fold_cosine"] > 0.5
