@@ -123,6 +123,9 @@ class RunSpec:
     target: str | None = setting(
         WHAT, "Column of the answer to generate after the template.", "the task's own", None, metavar="COLUMN"
     )
+    calibrate: bool = setting(
+        WHAT, "Judge answers by what the prompt adds to their log-prob, as upstream's --sfc does.", "no", False
+    )
     demonstrations: int = setting(WHAT, "Right answers shown before every prompt.", "0", 0, metavar="N", least=0)
     scope: str = setting(
         WHAT,

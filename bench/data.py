@@ -52,6 +52,7 @@ class TaskData:
     answer_tokens         the most tokens of a generated answer
     stop_ids              tokens that end a generated answer
     decode                ids of a generated answer -> its text, special tokens left out
+    calibration           the examples of `eval` with the content of their prompts left out; empty where they are not asked for
     """
 
     train: tuple[Example, ...]
@@ -67,6 +68,7 @@ class TaskData:
     answer_tokens: int = 0
     stop_ids: tuple[int, ...] = ()
     decode: Callable[[Sequence[int]], str] | None = None
+    calibration: tuple[Example, ...] = ()
 
 
 @dataclass(frozen=True)

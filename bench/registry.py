@@ -86,6 +86,8 @@ TASKS = Table(
         "squad": "workloads.tasks.published.squad:SQuAD",
         "drop": "workloads.tasks.published.drop:DROP",
         "own": "workloads.tasks.own:Own",
+        "tiny-choice": "workloads.tasks.tiny.choice:TinyChoice",
+        "tiny-answer": "workloads.tasks.tiny.answer:TinyAnswer",
     },
 )
 RECORDERS = Table(

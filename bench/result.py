@@ -32,6 +32,7 @@ class Evaluation:
     """How good the state before a step (0 = untrained) is.
 
     accuracy by the task's metric, with its standard error
+    scores   of generated answers: every metric there is, by name
     split    eval: held out; dev; best: held out again, at the state of the lowest dev loss
     """
 
@@ -43,6 +44,7 @@ class Evaluation:
     examples: int
     split: str = "eval"
     metric: str = "accuracy"
+    scores: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ def describe(session: SessionResult) -> str:
         words.append(f"loss {mean(session.losses[0]):.4f} -> {mean(session.losses[-1]):.4f}")
     if session.reached:
         words.append(f"target reached at step {session.reached.step} after {session.reached.seconds:.1f} s of steps")
-    words += [f"accuracy {e.accuracy:.3f} at step {e.step}" for e in session.evaluations if e.split == "eval"]
+    words += [f"{e.metric.replace('_', ' ')} {e.accuracy:.3f} at step {e.step}" for e in session.evaluations if e.split == "eval"]
     return ", ".join(words + ([session.error] if session.error else []))
 
 
@@ -206,7 +206,8 @@ def row(run: RunInProgress) -> dict[str, Any]:
 
 
 def print_table(console: Console, runs: Sequence[RunInProgress]) -> None:
-    table = Table("executor", "status", "sessions", "ms/step", "loss", "held-out accuracy")
+    metric = next((e.metric for run in runs for s in run.result.sessions for e in s.evaluations), "accuracy")
+    table = Table("executor", "status", "sessions", "ms/step", "loss", f"held-out {metric.replace('_', ' ')}")
     for run in runs:
         r = row(run)
         step = f"{r['step_s'] * 1e3:.2f}" if r["step_s"] is not None else "-"

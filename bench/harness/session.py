@@ -208,13 +208,15 @@ class Training:
         task = self.inputs.task
         examples = task.dev if split == "dev" else task.eval
         answers = self.executor.generate(examples) if task.answer_tokens else None
-        found = judge(task, examples, self.executor.evaluate(examples), answers)
+        bare = self.executor.evaluate(task.calibration) if task.calibration and split != "dev" else None
+        found = judge(task, examples, self.executor.evaluate(examples), answers, bare)
         if not math.isfinite(found.loss):
             raise Diverged(
                 f"step {step}: the loss on {split} is {found.loss}; lower --learning-rate or --eps, or use a wider --dtype"
             )
-        score = {"accuracy": found.score, "standard_error": found.error, "loss": found.loss, "metric": task.metric}
-        self.keeper.evaluation(Evaluation(step=step, examples=len(examples), split=split, **score))
+        every = {str(name): value for name, value in found.scores.items()} if answers is not None else {}
+        counted = (step, found.score, found.error, found.loss, len(examples))
+        self.keeper.evaluation(Evaluation(*counted, split=split, metric=task.metric, scores=every))
 
     def profile(self, batch: Batch, start: int, timed_step_s: float) -> None:
         """Steps of their own under the recorders. A recorder that breaks costs its findings, not the timings already made."""

@@ -14,7 +14,7 @@ from bench.cli import main
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--seeds", type=int, default=3, help="with how many seeds learning is tested; docs/results.md reports five")
+    parser.addoption("--seeds", type=int, help="with how many seeds learning is tested; docs/results.md reports five")
 
 
 @dataclass(frozen=True)

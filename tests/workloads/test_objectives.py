@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.data import Example, TaskData
-from workloads.tasks.judge import judge
+from workloads.tasks.judge import judge, scores_of
 from workloads.tasks.loss import batch_loss, classification_loss, ragged, target_loss
 
 SCORES = [[-0.3, -1.2, -4.0], [-2.5, -0.1], [-1.0, -1.5, -0.7, -9.0]]
@@ -70,3 +70,14 @@ def test_answers_are_judged_by_every_metric_and_the_tasks_own_is_the_score() -> 
     assert found.scores == {"f1": pytest.approx((1 + 0.5) / 2), "exact_match": 0.5}
     assert found.score == found.scores["f1"] and found.loss == pytest.approx(2.0)
     assert found.error == pytest.approx(math.sqrt(2 * 0.25**2) / 2)
+
+
+def test_calibrated_options_are_ranked_by_what_the_prompt_adds_to_them() -> None:
+    """Sums of log-probs less those after the bare prompt, whose tokens need not be as many."""
+    bare = tuple(Example((0,), tuple((9,) * count for count in counts), 0) for counts in ([1, 5, 1], [3, 2], [7, 1, 1, 2]))
+    alone = [[-0.1, -2.0, -9.0], [-2.0, -0.2], [-1.0, -1.5, -0.7, -30.0]]
+    found = scores_of(task(calibration=bare), EXAMPLES, padded(), padded(alone))
+    by_hand = [[-0.6 + 0.1, -6.0 + 10.0, -4.0 + 9.0], [-7.5 + 6.0, -0.4 + 0.4], [0.0, 0.0, 0.0, -18.0 + 60.0]]
+    for row, expected in zip(found.tolist(), by_hand, strict=True):
+        assert row == pytest.approx([*expected, *[-math.inf] * (4 - len(expected))], abs=1e-12)
+    assert judge(task(calibration=bare), EXAMPLES, padded(), bare=padded(alone)).score == 1 / 3  # the second alone

@@ -17,7 +17,7 @@ from bench.registry import TASKS
 from workloads.tasks.load import load_task
 from workloads.tasks.task import TaskOptions, make_task
 
-PUBLISHED = [name for name in TASKS.own if name != "own"]
+PUBLISHED = [name for name, target in TASKS.own.items() if target.startswith("workloads.tasks.published.")]
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "prompts.json").read_text())["tasks"]
 
 
@@ -152,6 +152,18 @@ def test_spaces_around_prompt_and_row_are_no_tokens(bare: ModelSource, tmp_path:
     assert task.decode is not None
     assert task.decode(example.prompt[1:]) == "It rained so"
     assert [task.decode(option) for option in example.options] == [" the film was great.", " a"]
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if GOLDEN[name][0]["calibration"]])
+def test_calibration_keeps_the_options_and_leaves_the_content_out(name: str, bare: ModelSource, tmp_path: Path) -> None:
+    recorded = GOLDEN[name]
+    path = json_lines(tmp_path / "rows.jsonl", [case["row"] for case in recorded] * 2)
+    task = load_task(name, source=bare, data=path, calibrate=True)
+    assert task.decode is not None and len(task.calibration) == len(task.eval)
+    expected = {case["calibration"]["prompt"].strip(" ") for case in recorded}
+    for alone, example in zip(task.calibration, task.eval, strict=True):
+        assert task.decode(alone.prompt[1:]) in expected
+        assert [task.decode(option) for option in alone.options] == [task.decode(option) for option in example.options]
 
 
 def test_what_is_trained_by_its_target_alone_has_that_option_alone(bare: ModelSource, tmp_path: Path) -> None:

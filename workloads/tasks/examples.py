@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.data import Example
+from bench.errors import UsageError
 from workloads.tasks.encode import Encoded, encode_options
 from workloads.tasks.task import Row, Task
 
@@ -48,8 +49,7 @@ class Preparation:
         prompt, options, right = self.task.prompt(row), tuple(self.task.options(row)), self.task.right(row)
         wanted = [options[number] for number in right]  # by their texts: an option that is there twice is right twice
         options = tuple(wanted[:1]) if target_only else options
-        start, rows = prompt.strip(" "), [(prompt + option).strip(" ") for option in options]
-        encoded = encode_options(self.codec.encode, (before + start).lstrip(), [text[len(start) :] for text in rows])
+        encoded = encode_options(self.codec.encode, (before + prompt.strip(" ")).lstrip(), _stripped(prompt, options))
         label, all_right = options.index(wanted[0]), tuple(n for n, option in enumerate(options) if option in wanted)
         example = Example(
             prompt=encoded.prompt,
@@ -60,3 +60,17 @@ class Preparation:
             references=tuple(self.task.references(row)),
         )
         return Prepared(example, options, encoded)
+
+    def calibration(self, row: Row) -> Example:
+        """The row's answers after its prompt without the content."""
+        bare, prompt = self.task.calibration(row), self.task.prompt(row)
+        if bare is None:
+            raise UsageError(f"--calibrate: --task {self.task.name} has no prompt to calibrate by; leave it out")
+        found = encode_options(self.codec.encode, bare.strip(" "), _stripped(prompt, self.task.options(row)))
+        return Example(found.prompt, found.options, 0, found.scored)
+
+
+def _stripped(prompt: str, options: Sequence[str]) -> list[str]:
+    """What each option adds to the prompt once spaces are stripped from the ends of both."""
+    start = prompt.strip(" ")
+    return [(prompt + option).strip(" ")[len(start) :] for option in options]

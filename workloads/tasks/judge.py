@@ -24,11 +24,16 @@ class Judgement:
 
 
 def judge(
-    task: TaskData, examples: Sequence[Example], logprobs: torch.Tensor, answers: Sequence[Sequence[int]] | None = None
+    task: TaskData,
+    examples: Sequence[Example],
+    logprobs: torch.Tensor,
+    answers: Sequence[Sequence[int]] | None = None,
+    bare: torch.Tensor | None = None,
 ) -> Judgement:
     """Of mean option log-probs [n, most options], -inf where an example has fewer; and of the ids of generated answers.
 
-    Answers are there where the task's `answer_tokens` is not 0.
+    Answers are there where the task's `answer_tokens` is not 0. bare: the log-probs of the task's `calibration` for these
+    examples; the best option is then the one whose log-prob the prompt raises most.
     """
     of_each: dict[Metric, list[float]] = {}
     if answers is not None and task.decode is not None:
@@ -36,11 +41,28 @@ def judge(
         for name, measure in OF_ANSWERS.items():
             of_each[name] = [measure(text, example.references) for text, example in zip(texts, examples, strict=True)]
     elif not task.answer_tokens:
-        of_each["accuracy"] = correct(logprobs.argmax(1).tolist(), examples)
+        of_each["accuracy"] = correct(scores_of(task, examples, logprobs, bare).argmax(1).tolist(), examples)
     scores = {name: sum(values) / len(values) for name, values in of_each.items()}
     loss = float(batch_loss(task.objective, logprobs, examples))
     own = of_each.get(task.metric, [])
     return Judgement(scores.get(task.metric, 0.0), _error(own), loss, scores)
+
+
+def scores_of(task: TaskData, examples: Sequence[Example], logprobs: torch.Tensor, bare: torch.Tensor | None) -> torch.Tensor:
+    """What options are ranked by: their mean log-probs, or the sum's excess over that of the bare prompt.
+
+    Source: surface form competition (arXiv 2104.08315), as upstream's code has it.
+    """
+    if bare is None:
+        return logprobs
+    sums = zip(_sums(examples, logprobs), _sums(task.calibration, bare), strict=True)
+    return torch.nn.utils.rnn.pad_sequence([own - alone for own, alone in sums], batch_first=True, padding_value=-math.inf)
+
+
+def _sums(examples: Sequence[Example], logprobs: torch.Tensor) -> list[torch.Tensor]:
+    """Log-probs of whole options [options] of each example."""
+    counts = [torch.tensor([scored for _, scored in example.rows()]) for example in examples]
+    return [row[: len(count)] * count for row, count in zip(logprobs, counts, strict=True)]
 
 
 def _error(values: Sequence[float]) -> float:

@@ -74,6 +74,7 @@ def load_task(name: str, *, source: ModelSource, options: TaskOptions | None = N
         answer_tokens=task.answer_tokens,
         stop_ids=stops,
         decode=codec.decode,
+        calibration=tuple(map(prepare.calibration, rows.eval)) if options.calibrate else (),
     )
 
 

@@ -49,6 +49,9 @@ class RowTask(ABC):
     def options(self, row: Row) -> Sequence[str]: ...
 
     @abstractmethod
+    def generated(self, count: int, split: str, seed: int) -> list[Row]: ...
+
+    @abstractmethod
     def find(self, options: TaskOptions, *, offline: bool) -> Found:
         """Where the rows are."""
 
@@ -109,6 +112,13 @@ class RowTask(ABC):
             train, held_out = split.without_validation(train)
         origin, where = f"file {Path(path).name}", (taking(train), len(train), taking(held_out), len(held_out))
         return Found(origin, *where, warnings=tuple(warnings), left_out=tables.left_out)
+
+    def made_up(self, options: TaskOptions, warning: str) -> Found:
+        """Generated rows, as many as the task has."""
+        count = options.demonstrations + self.sizes.train + self.sizes.dev
+        train = self.generated(count, "train", options.data_seed)
+        held_out = self.generated(self.sizes.eval, "eval", options.data_seed)
+        return Found("generated", taking(train), count, taking(held_out), len(held_out), (warning,), shuffled=False)
 
 
 def taking(rows: Sequence[Row]) -> Take:

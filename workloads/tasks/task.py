@@ -20,6 +20,7 @@ class TaskOptions:
 
     data            file or folder, None for the task's own data
     demonstrations  in-context examples before every prompt
+    calibrate       judge held-out examples by what their prompts add to the log-probs of the answers
     objective       None for the task's own
     """
 
@@ -27,6 +28,7 @@ class TaskOptions:
     rows: DataOptions = field(default_factory=DataOptions)
     data_seed: int = 0
     demonstrations: int = 0
+    calibrate: bool = False
     objective: Objective | None = None
     template: str | None = None
     options: str | None = None

@@ -9,7 +9,7 @@ from bench.errors import UsageError
 from workloads.tasks.columns import Label, Text
 from workloads.tasks.published.hub import Hub
 from workloads.tasks.published.standin import Writer
-from workloads.tasks.rows import Found, RowTask, taking
+from workloads.tasks.rows import Found, RowTask
 from workloads.tasks.task import Row, TaskOptions
 
 
@@ -37,7 +37,8 @@ class PublishedTask(RowTask):
     def find(self, options: TaskOptions, *, offline: bool) -> Found:
         if options.data is not None:
             return self.of_file(options.data, options.rows)
-        return (None if offline else self._of_hub()) or self._stand_in(options)
+        warning = f"the rows are generated, with {self.title}'s lengths; a score on them says nothing about {self.title}"
+        return (None if offline else self._of_hub()) or self.made_up(options, warning)
 
     def generated(self, count: int, split: str, seed: int) -> list[Row]:
         """Texts of the declared lengths, labels by chance."""
@@ -59,14 +60,6 @@ class PublishedTask(RowTask):
             lambda rows: self.clean(self.hub.table(held_out, rows)),
             len(held_out),
         )
-
-    def _stand_in(self, options: TaskOptions) -> Found:
-        """Rows made up here, as many as the published run uses."""
-        count = options.demonstrations + self.sizes.train + self.sizes.dev
-        train = self.generated(count, "train", options.data_seed)
-        held_out = self.generated(self.sizes.eval, "eval", options.data_seed)
-        warning = f"the rows are generated, with {self.title}'s lengths; a score on them says nothing about {self.title}"
-        return Found("generated", taking(train), count, taking(held_out), len(held_out), (warning,), shuffled=False)
 
     def _row(self, writer: Writer) -> Row:
         row: dict[str, Any] = {}
