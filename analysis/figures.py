@@ -119,7 +119,7 @@ def scaling(table: pd.DataFrame) -> Figure | None:
         ratio = (times.official / times[name]).reindex(models)
         axes.plot(range(len(models)), ratio, MARKERS[i], color=COLOURS[i], label=f"ours, {name}", markersize=7)
     theirs = [np.divide(*published[m]) if m in published else np.nan for m in models]
-    axes.plot(range(len(models)), theirs, "x", color="black", label="paper (GPU)", markersize=8)
+    axes.plot(range(len(models)), theirs, "x", color="black", label="authors' rerun, June 2026", markersize=8)
     axes.set(xticks=range(len(models)), xticklabels=models, ylabel="core step, official / vLLM", ylim=(0, None))
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
     return figure
