@@ -147,13 +147,13 @@ class RunSpec:
     learning_rate: float = setting(METHOD, "Learning rate, the highest of its schedule.", "1e-6; opt-tiny: its own", 1e-6)
     lr_schedule: str = setting(
         METHOD,
-        "How it goes on after --lr-warmup: linear and cosine end at 0.",
+        "How the learning rate goes on after --lr-warmup: linear and cosine end at 0.",
         "constant",
         "constant",
         choices=("constant", "linear", "cosine"),
     )
-    lr_warmup: int = setting(METHOD, "Steps in which it rises to its highest.", "0", 0, least=0)
-    weight_decay: float = setting(METHOD, "Of matrices, in each step, times the learning rate.", "0", 0.0)
+    lr_warmup: int = setting(METHOD, "Steps in which the learning rate rises to its highest.", "0", 0, least=0)
+    weight_decay: float = setting(METHOD, "Share of every matrix that a step takes off it, times the learning rate.", "0", 0.0)
     momentum: float = setting(METHOD, "Weight of the past in a running mean, for workloads that keep one.", "0.9", 0.9)
     momentum_state: str = setting(
         METHOD,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from bench.data import ModelSource
 from bench.errors import UsageError
 from bench.executors.vllm.cpu import PLATFORM, select
-from bench.executors.vllm.engine import kv_bytes
+from bench.executors.vllm.engine import kv_bytes, refusals
 from bench.executors.vllm.lora import segments_of
 from bench.executors.vllm.lora_meta import fill
 from bench.executors.vllm.variables import prepare_environment
@@ -139,3 +140,14 @@ def test_the_kv_pool_of_a_model_that_brings_its_own_code(tmp_path: Path) -> None
     assert trusted == (2 * 16 + 2 * 16) * 2 * 3 * 32 * 2  # tokens x (key, value) x layers x width x bytes
     with pytest.raises(ValueError, match="trust_remote_code"):
         kv_bytes(ModelSource("own", str(tmp_path), "random"), "float16", rows=2, length=16)
+
+
+def test_what_vllm_refuses_while_it_loads_is_the_users_to_change() -> None:
+    source = ModelSource("tiny", "somewhere", "random")
+    lacking = r"--model tiny: .*lacks the operator 'no_such_activation'\); use --executor eager"
+    with pytest.raises(UsageError, match=lacking), refusals(source, "cpu"):
+        torch.ops._C.no_such_activation(torch.zeros(1))
+    with pytest.raises(UsageError, match=r"cannot load it \(Bloom does not support LoRA yet\)"), refusals(source, "cpu"):
+        raise ValueError("1 validation error for ModelConfig\n  Bloom does not support LoRA yet. More words")
+    with pytest.raises(AttributeError, match="frobnicate"), refusals(source, "cpu"):  # a fault of ours stays a fault
+        vars(source)["x"] = operator.attrgetter("frobnicate")(source)

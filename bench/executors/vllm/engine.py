@@ -13,6 +13,7 @@ import torch
 
 from bench.config import RunSpec
 from bench.data import ModelSource
+from bench.errors import UsageError
 from bench.executors.vllm.variables import prepare_environment
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -59,7 +60,7 @@ def start(
     length = -(-(longest + 1) // BLOCK) * BLOCK
     tokens = max(rows * longest, length)
     settings |= _runtime(spec, tokens)
-    with lora_kernels(spec.device):
+    with lora_kernels(spec.device), refusals(source, spec.device):
         return LLM(
             source.path,
             skip_tokenizer_init=True,
@@ -76,6 +77,27 @@ def start(
             worker_extension_cls=WORKER,
             **settings,
         )
+
+
+@contextmanager
+def refusals(source: ModelSource, device: str) -> Iterator[None]:
+    """What vLLM says no to while it loads is the choice of a model, which the user can change: UsageError with its reason."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except (ValueError, NotImplementedError) as error:
+        said = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        reason = said[1] if "validation error" in said[0] and len(said) > 1 else said[0]
+    except AttributeError as error:
+        if device != "cpu" or "_OpNamespace" not in str(error):
+            raise
+        reason = f"the CPU platform lacks the operator {str(error).split()[-1]}"
+    else:
+        return
+    raise UsageError(
+        f"--executor vllm --model {source.name}: vLLM cannot load it ({reason.split('. ')[0]}); use --executor eager or official"
+    )
 
 
 @contextmanager

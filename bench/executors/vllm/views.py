@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.errors import UsageError
 from workloads.directions import Layout
 
 
@@ -34,7 +35,11 @@ def parameter_views(model: nn.Module, shapes: Layout) -> dict[str, torch.Tensor]
             start += size
     missing = [name for name in shapes if name not in views]
     if missing:
-        raise RuntimeError(f"vLLM's {type(model).__name__} holds no counterpart of {missing[:3]} ({len(missing)} in all)")
+        kind, named = type(model).__name__, ", ".join(missing[:3])
+        raise UsageError(
+            f"--executor vllm: vLLM's {kind} keeps {named} ({len(missing)} in all) in another form; "
+            "use --executor eager or official"
+        )
     return {name: views[name] for name in shapes}
 
 
@@ -52,5 +57,8 @@ def lora_slices(manager: Any, layout: Layout) -> dict[str, tuple[torch.Tensor, t
             found |= dict(zip(names, zip(module.lora_a_stacked, module.lora_b_stacked, strict=True), strict=True))
     missing = [name for name in layout if name not in found]
     if missing:
-        raise RuntimeError(f"vLLM gives no adapter to {missing[:3]} ({len(missing)} in all); this model cannot run --scope lora")
+        raise UsageError(
+            f"--executor vllm: vLLM has no LoRA for {', '.join(missing[:3])} ({len(missing)} in all) of this model; "
+            "use --executor eager"
+        )
     return {name: found[name] for name in layout}
