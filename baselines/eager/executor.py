@@ -28,7 +28,7 @@ from workloads.models.weights import load_model
 from workloads.parameters.parameters import Parameters, epochs
 from workloads.steps import core_step
 from workloads.tasks.loss import batch_loss, stacked
-from workloads.tasks.ragged import one_token
+from workloads.tasks.ragged import labels_only
 
 
 class EagerExecutor:
@@ -162,7 +162,7 @@ class EagerExecutor:
         """How `kv` has the batch scored (see OptionScorer): prefixes are shared in packed rows, whose probes share every norm."""
         if self.spec.kv == "recompute":
             return "full"
-        labels = self._task.objective == "classification" and not self._scorer.has_bias and one_token(batch)
+        labels = labels_only(batch, self._task.objective) and not self._scorer.has_bias
         return "labels" if labels else "tree" if self.spec.scope == "lora" else "full"
 
     def _scores(self, batch: Batch, probes: int, form: str) -> torch.Tensor:

@@ -15,7 +15,7 @@ from bench.data import Batch, TaskData
 def greedy(model: Any, examples: Batch, task: TaskData, rows: int) -> list[tuple[int, ...]]:
     """For each prompt the ids up to the first stop token, at most the task's `answer_tokens`; `rows` prompts at a time."""
     device = next(model.parameters()).device
-    stops, found = frozenset(task.stop_ids), list[tuple[int, ...]]()
+    found: list[tuple[int, ...]] = []
     for part in _parts(examples, rows):
         width = max(len(example.prompt) for example in part)
         ids = torch.full((len(part), width), task.pad_id)
@@ -32,8 +32,13 @@ def greedy(model: Any, examples: Batch, task: TaskData, rows: int) -> list[tuple
             eos_token_id=list(task.stop_ids) or None,
             pad_token_id=task.pad_id,
         )
-        found += [tuple(takewhile(lambda token: token not in stops, row)) for row in out[:, width:].tolist()]
+        found += [up_to(row, task.stop_ids) for row in out[:, width:].tolist()]
     return found
+
+
+def up_to(ids: Sequence[int], stop_ids: Sequence[int]) -> tuple[int, ...]:
+    """An answer without the token that ended it and what follows."""
+    return tuple(takewhile(lambda token: token not in stop_ids, ids))
 
 
 def _parts(examples: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

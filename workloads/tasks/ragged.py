@@ -13,7 +13,7 @@ from itertools import chain, pairwise
 import numpy as np
 import numpy.typing as npt
 
-from bench.data import Batch
+from bench.data import Batch, Objective
 
 Ints = npt.NDArray[np.int32]
 
@@ -144,6 +144,11 @@ def synthetic(lengths: Ints, probes: int) -> Rows:
     nothing, none = np.zeros(0, dtype=np.int32), np.zeros(len(lengths), dtype=np.int32)
     tokens = np.zeros(int(lengths.sum()), dtype=np.int32)
     return Rows(tokens, lengths, states.astype(np.int32), none, none - 1, nothing, nothing, nothing, nothing, nothing)
+
+
+def labels_only(batch: Batch, objective: Objective) -> bool:
+    """Whether the loss needs no more than the options' own rows of the head: the normaliser cancels in a cross-entropy."""
+    return objective == "classification" and one_token(batch)
 
 
 def one_token(batch: Batch) -> bool:

@@ -22,7 +22,7 @@ from workloads.models.scope import layout
 from workloads.steps import core_step
 from workloads.tasks.batches import sum_range
 from workloads.tasks.loss import batch_loss
-from workloads.tasks.ragged import full_rows, one_token, tree_rows
+from workloads.tasks.ragged import full_rows, labels_only, tree_rows
 
 if TYPE_CHECKING:
     from bench.data import TaskData
@@ -158,8 +158,8 @@ class VllmExecutor:
         passes = 1 if spec.batching == "paired" else n
         if spec.loop == "resident":
             rows = tree_rows(batch, n, engine.BLOCK) if spec.kv == "shared" else full_rows(batch, n)
-            labels_only = spec.kv == "shared" and self._task.objective == "classification" and one_token(batch)
-            head = len(rows.targets) if labels_only else len(rows.wanted) * self._vocabulary
+            labels = spec.kv == "shared" and labels_only(batch, self._task.objective)
+            head = len(rows.targets) if labels else len(rows.wanted) * self._vocabulary
             tokens, count, forwards = len(rows.tokens), len(rows.lengths), passes
         else:
             asked = RequestWork.of(batch, spec.kv == "shared")

@@ -7,7 +7,7 @@ every call has a `cache_salt` of its own, so keys and values of another state ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count, takewhile
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 
 from bench.data import Batch
 from bench.executors.vllm.engine import BLOCK
+from workloads.models.generate import up_to
 from workloads.tasks.loss import ragged
 
 Tokens = tuple[int, ...]
@@ -39,8 +40,7 @@ class Requested:
         """Greedy answers, at most `most` tokens long, without the token that ended them."""
         greedy = self._parameters(max_tokens=most, stop_token_ids=list(stop_ids))
         outputs = self._run([example.prompt for example in examples], [greedy] * len(examples), [adapter], self._fresh(1))
-        stops = frozenset(stop_ids)
-        return [tuple(takewhile(lambda token: token not in stops, output.outputs[0].token_ids)) for output in outputs]
+        return [up_to(output.outputs[0].token_ids, stop_ids) for output in outputs]
 
     def _whole(self, rows: Sequence[tuple[Tokens, int]], adapters: Adapters) -> list[list[float]]:
         asked = [self._parameters(max_tokens=1, prompt_logprobs=0)] * len(rows)
@@ -148,8 +148,4 @@ def _row_mean(logprobs: Any, tokens: Tokens, scored: int) -> float:
 
 
 def _parts(values: Sequence[Any], size: int) -> list[list[Any]]:
-    def cut() -> Iterator[list[Any]]:
-        for start in range(0, len(values), size):
-            yield list(values[start : start + size])
-
-    return list(cut())
+    return [list(values[start : start + size]) for start in range(0, len(values), size)]

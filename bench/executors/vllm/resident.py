@@ -22,7 +22,7 @@ from workloads.directions import Layout
 from workloads.parameters.parameters import Parameters, epochs
 from workloads.steps import core_step
 from workloads.tasks.loss import stacked
-from workloads.tasks.ragged import Rows, full_rows, one_token, tree_rows
+from workloads.tasks.ragged import Rows, full_rows, labels_only, tree_rows
 
 Reach = dict[str, tuple[int, int, int]]
 
@@ -164,9 +164,9 @@ class Resident:
         }
 
     def _losses(self, batch: Batch, slots: list[int]) -> torch.Tensor:
-        labels_only = self.kv == "shared" and self.objective == "classification" and one_token(batch)
+        labels = self.kv == "shared" and labels_only(batch, self.objective)
         rows, model = self._rows(batch, len(slots)), self.runner.model
-        return losses_of(self.forward, rows, slots, batch, self.objective, model, labels_only=labels_only)
+        return losses_of(self.forward, rows, slots, batch, self.objective, model, labels_only=labels)
 
     def _rows(self, batch: Batch, probes: int) -> Rows:
         return tree_rows(batch, probes, self.forward.block) if self.kv == "shared" else full_rows(batch, probes)
