@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 SIZE = {"num_hidden_layers": 2, "hidden_size": 64, "vocab_size": 320, "max_position_embeddings": 64}
@@ -56,3 +57,18 @@ FAMILIES: dict[str, dict[str, Any]] = {
                       layer_types=["sliding_attention", "full_attention"]),
 }  # fmt: skip
 EXPERT_FAMILIES = ("mixtral", "qwen3_moe", "gpt_oss")
+
+
+def checkpoint(name: str, folder: Path, **changes: Any) -> Path:
+    """A checkpoint of a family in which nothing is neutral: biases, norms and sinks are random too, and logits far from even."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(3)
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**FAMILIES[name] | changes))
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+        model.save_pretrained(folder)
+    return folder

@@ -45,10 +45,8 @@ class EagerExecutor:
         self._total_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
         self.layout = layout(model, spec.scope)
         self.moved = Parameters(views(model, spec.scope), self.layout, self.device, self.dtype)
-        head = model.get_output_embeddings().weight
-        head_name = next((name for name in self.layout if model.get_parameter(name) is head), None)
         self._current = wrap(model, self.layout)
-        self._scorer = OptionScorer(model, head_name, task.pad_id)
+        self._scorer = OptionScorer(model, self._current, task.pad_id)
         self._adapters: AdapterStates | None = None
         self._use(spec)
 
@@ -111,10 +109,17 @@ class EagerExecutor:
         return answers
 
     def details(self) -> dict[str, Any]:
+        used = "recompute" if self._form(self._task.train) == "full" else "shared"
+        family = type(self._scorer.model).__name__
+        fallen = (
+            f"--kv {self.spec.kv}: {family} is scored by whole rows, as with --kv recompute: "
+            "its head or its attention is not one that a few rows can be asked of"
+        )
         return {
             "attention_backend": "eager",
             "threads": torch.get_num_threads(),
-            "kv_used": "recompute" if self._form(self._task.train) == "full" else "shared",
+            "kv_used": used,
+            "warnings": (fallen,) if used != self.spec.kv and self.spec.scope == "lora" else (),
             **self.moved.facts(),
         }
 
@@ -162,13 +167,13 @@ class EagerExecutor:
         """How `kv` has the batch scored (see OptionScorer): prefixes are shared in packed rows, whose probes share every norm."""
         if self.spec.kv == "recompute":
             return "full"
-        labels = labels_only(batch, self._task.objective) and not self._scorer.has_bias
-        return "labels" if labels else "tree" if self.spec.scope == "lora" else "full"
+        labels = labels_only(batch, self._task.objective) and self._scorer.label_rows
+        return "labels" if labels else "tree" if self.spec.scope == "lora" and self._scorer.packs else "full"
 
     def _scores(self, batch: Batch, probes: int, form: str) -> torch.Tensor:
         """Option log-probs [probes, n_examples, most options] of the states written, in one forward."""
         with phase("score"):
-            return self._scorer.option_logprobs(batch, probes, self._current.states, form)
+            return self._scorer.option_logprobs(batch, probes, form)
 
     def _write_current(self) -> None:
         """Bring the adapters, or the weights, to the current state."""

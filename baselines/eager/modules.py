@@ -32,7 +32,7 @@ class ProbeLinear(nn.Module):
 
     def __init__(self, inner: Any, weight: str | None, bias: str | None, current: Current) -> None:
         super().__init__()
-        self.inner, self._weight, self._bias, self._current = inner, weight, bias, current
+        self.inner, self.weight_name, self.bias_name, self._current = inner, weight, bias, current
         self._turned = is_conv1d(inner)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -40,14 +40,14 @@ class ProbeLinear(nn.Module):
         if states is None:
             return self.inner(x)
         matrix = self.inner.weight.t() if self._turned else self.inner.weight
-        y = F.linear(x, matrix, None if self._bias else self.inner.bias)
-        if self._bias:
-            per_probe = y.view(states.probes, -1, y.size(-1)) + states.values(self._bias)[:, None]
+        y = F.linear(x, matrix, None if self.bias_name else self.inner.bias)
+        if self.bias_name:
+            per_probe = y.view(states.probes, -1, y.size(-1)) + states.values(self.bias_name)[:, None]
             y = per_probe.view_as(y)
-        if self._weight is None:
+        if self.weight_name is None:
             return y
         with mark("lora_shrink_expand"):
-            return states.add(self._weight, x, y)
+            return states.add(self.weight_name, x, y)
 
 
 class PerProbe(nn.Module):
@@ -66,7 +66,9 @@ class PerProbe(nn.Module):
             own = {parameter: states.value(name, probe) for parameter, name in self._names.items()}
             part = [_rows(a, states.probes, probe) for a in args]
             named = {key: _rows(a, states.probes, probe) for key, a in kwargs.items()}
+            self._current.states = states.only(probe)  # for wrapped modules inside
             found.append(functional_call(self.inner, own, tuple(part), named))
+        self._current.states = states
         return tuple(map(torch.cat, zip(*found, strict=True))) if isinstance(found[0], tuple) else torch.cat(found)
 
 
@@ -74,7 +76,7 @@ def wrap(model: nn.Module, scope: Mapping[str, object]) -> Current:
     """Wrap every module of the model that owns a parameter in scope; returns what they all look at."""
     current = Current()
     canonical = {id(parameter): name for name, parameter in model.named_parameters() if name in scope}
-    for path, module in list(model.named_modules()):
+    for path, module in reversed(list(model.named_modules())):  # what is inside first
         own = {key: canonical.get(id(p)) for key, p in module.named_parameters(recurse=False)}
         names = {key: name for key, name in own.items() if name is not None}
         if is_linear(module) and names:
@@ -85,5 +87,8 @@ def wrap(model: nn.Module, scope: Mapping[str, object]) -> Current:
 
 
 def _rows(value: Any, probes: int, probe: int) -> Any:
+    """The probe's rows of an argument; rotary embeddings come as a pair."""
+    if isinstance(value, tuple):
+        return tuple(_rows(part, probes, probe) for part in value)
     batched = isinstance(value, torch.Tensor) and value.ndim > 0 and value.size(0) % probes == 0
     return value.chunk(probes)[probe] if batched else value

@@ -8,6 +8,7 @@ two: alone it would sit among float16's subnormals.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from itertools import groupby
 
 import torch
@@ -78,6 +79,15 @@ class AdapterStates:
     def head_rows(self, name: str, tokens: torch.Tensor) -> torch.Tensor:
         """U-side rows of some vocabulary entries for each probe: tokens [..] to [P, .., k]."""
         return self._u(name)[:, tokens].repeat_interleave(self.probes // self.groups, 0)
+
+    def only(self, probe: int) -> AdapterStates:
+        """One probe's share, for rows of that probe alone."""
+        group, one = probe // (self.probes // self.groups), copy(self)
+        one.probes = one.groups = 1
+        one.u, one.shifts = self.u[group : group + 1], self.shifts[probe : probe + 1]
+        one.vt = self.vt if len(self.vt) == 1 else self.vt[group : group + 1]
+        one._values = {name: values[probe : probe + 1] for name, values in self._values.items()}
+        return one
 
     def factored(self, name: str) -> bool:
         return name in self._starts

@@ -47,12 +47,15 @@ def load_model(source: ModelSource, dtype: torch.dtype, device: torch.device | s
 
 
 def seeded_weights(source: ModelSource, dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[str, torch.Tensor]]:
-    """(checkpoint name, tensor) of every parameter: matrices normal at the configuration's init scale, norms 1, biases 0."""
-    config = _config(source)
+    """(checkpoint name, tensor) of every parameter: matrices normal at the configuration's scale, norms neutral, biases 0."""
+    config, model = _config(source), skeleton(source)
     std: Any = getattr(config, "init_std", None) or getattr(config, "initializer_range", 0.02)
-    for name, parameter in skeleton(source).named_parameters():
+    norms = dict(_norms(model))
+    for name, parameter in model.named_parameters():
         shape = tuple(parameter.shape)
-        if len(shape) > 1:
+        if name in norms:
+            yield name, norms[name].to(device, dtype)
+        elif len(shape) > 1:
             yield name, (gaussian(shape, device, "weight", SEED, name) * std).to(dtype)
         else:
             yield name, torch.full(shape, 0.0 if name.endswith("bias") else 1.0, dtype=dtype, device=device)
@@ -65,6 +68,16 @@ def skeleton(source: ModelSource) -> nn.Module:
     check_architecture(source)
     with loading(source), torch.device("meta"):
         return AutoModelForCausalLM.from_config(_config(source), trust_remote_code=source.trust_remote_code)
+
+
+def _norms(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters of the norms as their family begins with them: it may store a factor, or what a factor is above 1 (Gemma)."""
+    for path, module in model.named_modules():
+        own = dict(module.named_parameters(recurse=False))
+        if own and "norm" in type(module).__name__.lower():
+            module.to_empty(device="cpu", recurse=False)
+            model._init_weights(module)
+            yield from ((f"{path}.{name}", value.detach()) for name, value in module.named_parameters(recurse=False))
 
 
 def _config(source: ModelSource) -> Any:
