@@ -1,62 +1,20 @@
-"""`python -m analysis report PATH... --output DIR` and `losses PATH... --output FILE`: pages and figures from result files."""
+"""`python -m analysis`: pages and figures from result files."""
 
-from __future__ import annotations
-
-import json
 import sys
-from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from bench.errors import UsageError
-
-app = typer.Typer(add_completion=False, no_args_is_help=True)
-Paths = Annotated[list[str], typer.Argument(help="result files or folders")]
+from bench.program import leave_out_working_directory, whole
 
 
-@app.callback()
-def about() -> None:
-    """Figures and reports; reads result files only."""
+def main(left_out: str | None = None) -> int:
+    """Run the command line of this process; returns its exit code. left_out: a folder taken off the search path."""
 
+    def called() -> int:
+        from analysis.cli import main
 
-@app.command()
-def losses(
-    paths: Paths, output: Annotated[str, typer.Option(help="the picture to write; its suffix is the format")] = "losses.png"
-) -> None:
-    """The loss over the steps: the newest run of every executor for the workload and model that were run last."""
-    from analysis.losses import draw
-    from analysis.runs import load_runs
+        return main()
 
-    timed = [run for run in load_runs(paths) if run.sessions and run.unit == "session"]
-    if not timed:
-        raise UsageError(f"{', '.join(paths)}: no run with timed steps; `python -m bench run` makes one")
-    what = ("workload", "model")
-    alike = [run for run in timed if all(run.spec[name] == timed[-1].spec[name] for name in what)]
-    runs = list({run.point(): run for run in alike}.values())
-    draw(runs, Path(output))
-    print(json.dumps({"output": output, "runs": [str(run.path) for run in runs]}, separators=(",", ":")))
-
-
-@app.command()
-def report(paths: Paths, output: Annotated[str, typer.Option(help="folder for report.html and the pictures")] = "report") -> None:
-    """One self-contained HTML page, and every figure as a PNG."""
-    from analysis.report import write_report
-    from analysis.runs import load_runs
-
-    page = write_report(load_runs(paths), Path(output), f"python -m analysis report {' '.join(paths)} --output {output}")
-    print(json.dumps({"page": str(page)}, separators=(",", ":")))
-
-
-def main() -> int:
-    """Exit 2 for bad input, one line where it is not the command line itself."""
-    try:
-        app()
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return whole(called, left_out)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(leave_out_working_directory()))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +12,7 @@ from bench.cli_options import ExportFormat, Format, Results, State, described, o
 from bench.config import MEASURE, METHOD, WHAT, RunOptions, RunSpec, settings
 from bench.defaults import PLACES
 from bench.errors import UsageError, option, program
+from bench.program import call
 from bench.registry import EXECUTORS
 
 OF_A_POINT = ("directions", "upstream", "steps")
@@ -169,33 +168,4 @@ def reproduce(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line. Exit codes: 0 done, 1 failed or regression, 2 usage; one line on stderr for 1 and 2."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments[:1]
-    parse_error = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")  # not exported by name
-    try:
-        return int(app(arguments, prog_name=program(), standalone_mode=False) or 0)
-    except UsageError as error:
-        return _complain(str(error), 2, debug)
-    except parse_error as error:  # type: ignore[misc]
-        return _complain(f"{_parse_message(error, arguments)}; see --help", 2, debug)
-    except (typer.Abort, KeyboardInterrupt):
-        return _complain("interrupted", 1, debug)
-    except OSError as error:
-        return _complain(str(error), 1, debug)
-    except Exception as error:  # the last resort: a clear line instead of a traceback
-        return _complain(f"unexpected {type(error).__name__}: {error} ({program()} --debug ... shows where)", 1, debug)
-
-
-def _parse_message(error: Any, arguments: Sequence[str]) -> str:
-    """The parser's message, with the value that was typed where it leaves it out."""
-    message = str(error.format_message())
-    options = getattr(getattr(error, "param", None), "opts", [])
-    values = [value for name, value in pairwise(arguments) if name in options]
-    return message if not values or values[-1] in message else f"{values[-1]}: {message}"
-
-
-def _complain(text: str, code: int, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    print("error: " + " ".join(text.splitlines()), file=sys.stderr)
-    return code
+    return call(app, sys.argv[1:] if argv is None else argv, program())

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = """
 bench.errors bench.data bench.files bench.streams
 bench.shadowing bench.until
+bench.program
 bench.config
 bench.api bench.result
 bench.steptimes
@@ -30,6 +31,7 @@ READS_RESULTS = {
     "bench.steptimes",
     "bench.entry",
     "bench.errors",
+    "bench.program",
     "bench.data",
     "bench.config",
     "bench.api",

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from exported import adapted, base, evaluated, held_out_loss, merged, merged_from, task_of
 from killing import Killable
 
-from bench.data import ModelSource, TaskData
 from bench.journal.file import JournalWriter, read_journal
-from workloads.tasks.load import load_task
 
 
 @pytest.fixture(scope="module")
@@ -29,46 +27,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Killable]:
         return made[key]
 
     return run
-
-
-def task_of(run: Killable) -> TaskData:
-    return load_task("sst2", source=ModelSource(str(run.model), str(run.model), "pretrained"), data=str(run.data))
-
-
-def held_out_loss(model: Any, run: Killable) -> float:
-    """Cross-entropy over the options' log-probs, by a plain forward for each option."""
-    losses = []
-    for example in task_of(run).eval:
-        with torch.no_grad():
-            scores = [
-                torch.stack([row[token] for row, token in zip(rows.log_softmax(-1), option, strict=True)]).mean()
-                for option in example.options
-                for rows in [model(torch.tensor([example.prompt + option])).logits[0, len(example.prompt) - 1 : -1]]
-            ]
-        losses.append(-torch.stack(scores).log_softmax(0)[example.label])
-    return float(torch.stack(losses).mean())
-
-
-def evaluated(run: Killable, split: str) -> float:
-    return [found.loss for found in run.session.evaluations if found.split == split][-1]
-
-
-def base(run: Killable) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(run.model, dtype=torch.float32).eval()
-
-
-def adapted(run: Killable, folder: Path) -> Any:
-    from peft import PeftModel
-
-    return PeftModel.from_pretrained(base(run), folder).eval()
-
-
-def merged(folder: Path) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(folder).eval()
 
 
 @pytest.mark.parametrize("workload", ["lozo", "lozo-m"])
@@ -100,12 +58,6 @@ def test_a_reduced_adapter_states_its_error(bench, runs, tmp_path):
 @torch.no_grad()
 def distance(a: Any, b: Any) -> float:
     return float(sum((p - q).square().sum() for p, q in zip(a.parameters(), b.parameters(), strict=True)) ** 0.5)
-
-
-def merged_from(bench, run: Killable, folder: Path) -> Any:
-    outcome = bench("export", run.id, "--format", "merged", "--output", str(folder), "--results", str(run.folder))
-    assert outcome.code == 0, outcome.err
-    return merged(folder)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from bench.journal.file import read_journal
 from bench.result import find_results, load_result
 
 BENCH = f"{sys.executable} -m bench"
+ANALYSIS = f"{sys.executable} -m analysis"
 FAKE = "run --executor fake --model none --device cpu --no-profile --sessions 1 --warmup 1 --steps 2"
 Shell = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -70,6 +72,31 @@ def test_a_full_device_costs_the_last_line_and_is_said(shell, tmp_path):
 def test_exit_codes_do_not_depend_on_who_reads(shell, arguments, code, streams):
     done = shell(f"{BENCH} {arguments} {streams}; exit ${{PIPESTATUS[0]}}")
     assert (done.returncode, done.stderr) == (code, "")
+
+
+@pytest.mark.parametrize("streams", ["2>&-", "0<&- 1>&- 2>&-", "2>&1 | true"])
+@pytest.mark.parametrize(("arguments", "code"), [("--help", 0), ("losses nosuch", 2), ("report", 2), ("nosuch", 2)])
+def test_the_analysis_does_not_depend_on_who_reads_either(shell, arguments, code, streams):
+    done = shell(f"{ANALYSIS} {arguments} {streams}; exit ${{PIPESTATUS[0]}}")
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+@pytest.mark.parametrize("folder", ["[b]old", "[/]", "a [link=x] b", "*?", "quo'te \"s"])
+def test_every_path_is_printed_as_it_is(shell, tmp_path, folder):
+    """Brackets are mark-up to the library that prints, and blanks and quotes are special to the shell that gets a command."""
+    (tmp_path / "results").mkdir()
+    written = shell(f"{BENCH} {FAKE} --results {shlex.quote(folder)}")
+    assert written.returncode == 0, written.stderr
+    path = json.loads(written.stdout)["path"]
+    assert Path(tmp_path, path).is_file() and Path(path).parts[0] == folder.split("/")[0]
+    assert path in written.stderr.replace("\n", "")
+    for line in (f"{BENCH} compare {shlex.quote(folder)}", f"{BENCH} doctor --results {shlex.quote(folder)}"):
+        done = shell(line)
+        assert done.returncode in (0, 1) and json.loads(done.stdout.splitlines()[-1]) and "unexpected" not in done.stderr, (
+            done.stderr
+        )
+    refused = shell(f"{ANALYSIS} losses {shlex.quote(folder + '/none')}")
+    assert refused.returncode == 2 and f"{folder}/none" in refused.stderr
 
 
 def test_what_the_encoding_lacks_is_spelled(shell, tmp_path):

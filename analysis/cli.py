@@ -1,0 +1,55 @@
+"""`python -m analysis report PATH... --output DIR` and `losses PATH... --output FILE`: pages and figures from result files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.errors import UsageError
+from bench.program import call
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+Paths = Annotated[list[str], typer.Argument(help="result files or folders")]
+
+
+@app.callback()
+def about(debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False) -> None:
+    """Figures and reports; reads result files only."""
+
+
+@app.command()
+def losses(
+    paths: Paths, output: Annotated[str, typer.Option(help="the picture to write; its suffix is the format")] = "losses.png"
+) -> None:
+    """The loss over the steps: the newest run of every executor for the workload and model that were run last."""
+    from analysis.losses import draw
+    from analysis.runs import load_runs
+
+    timed = [run for run in load_runs(paths) if run.sessions and run.unit == "session"]
+    if not timed:
+        raise UsageError(f"{', '.join(paths)}: no run with timed steps; `python -m bench run` makes one")
+    what = ("workload", "model")
+    alike = [run for run in timed if all(run.spec[name] == timed[-1].spec[name] for name in what)]
+    runs = list({run.point(): run for run in alike}.values())
+    draw(runs, Path(output))
+    print(json.dumps({"output": output, "runs": [str(run.path) for run in runs]}, separators=(",", ":")))
+
+
+@app.command()
+def report(paths: Paths, output: Annotated[str, typer.Option(help="folder for report.html and the pictures")] = "report") -> None:
+    """One self-contained HTML page, and every figure as a PNG."""
+    from analysis.report import write_report
+    from analysis.runs import load_runs
+
+    page = write_report(load_runs(paths), Path(output), f"python -m analysis report {' '.join(paths)} --output {output}")
+    print(json.dumps({"page": str(page)}, separators=(",", ":")))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line. Exit codes: 0 done, 1 failed, 2 usage; one line on stderr for 1 and 2."""
+    return call(app, sys.argv[1:] if argv is None else argv, "python -m analysis")
