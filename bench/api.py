@@ -6,13 +6,13 @@ This module imports nothing heavy, so the command line and the analysis can use 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 from bench.data import Batch, ModelSource, TaskData
+from bench.ranges import named
 
 if TYPE_CHECKING:
     import torch
@@ -281,19 +281,11 @@ Phase = Literal["perturb", "score", "update", "fold", "host"]
 
 def phase(name: Phase) -> AbstractContextManager[Any]:
     """Mark a phase of the step for profilers; costs about a microsecond when none is watching."""
-    return _range(f"zo.{name}")
+    return named(f"zo.{name}")
 
 
 def mark(bucket: Bucket) -> AbstractContextManager[Any]:
     """Say which bucket the work inside belongs to, whatever its operators are called. ValueError for an unknown one."""
     if bucket not in BUCKETS:
         raise ValueError(f"{bucket!r} is no bucket; choose one of {', '.join(BUCKETS)}")
-    return _range(f"{MARK}{bucket}")
-
-
-def _range(name: str) -> AbstractContextManager[Any]:
-    if "torch" not in sys.modules:
-        return nullcontext()
-    from torch.profiler import record_function
-
-    return record_function(name)
+    return named(f"{MARK}{bucket}")

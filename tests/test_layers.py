@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = """
-bench.errors bench.data bench.files bench.streams
+bench.errors bench.data bench.files bench.streams bench.ranges
 bench.shadowing bench.until
 bench.program
 bench.config
