@@ -234,6 +234,9 @@ class RunOptions:
     record: tuple[str, ...] = setting(MEASURE, "Recorder of the profiled pass; may be repeated.", "all", ())
     trace: bool = setting(MEASURE, "Keep a trace of the profiled pass for Perfetto.", "no", False)
     results: str = setting(MEASURE, "Folder of the result files; they go into its local/.", "results", "results", metavar="DIR")
+    log_to: tuple[str, ...] = setting(
+        MEASURE, "Hand each finished session to a tracker; may be repeated.", "none", (), metavar="tensorboard|wandb|mlflow"
+    )
 
     def __post_init__(self) -> None:
         if self.sessions < 1:

@@ -16,6 +16,7 @@ from rich.table import Table
 from bench.config import RunOptions, RunSpec
 from bench.environment import environment, source
 from bench.errors import UsageError, command
+from bench.harness import tracking
 from bench.harness.inputs import DIGESTS
 from bench.harness.process import Stop, run_process, stoppable
 from bench.harness.progress import session_bar
@@ -32,7 +33,7 @@ from bench.steptimes import step_times
 @dataclass
 class RunInProgress:
     """A result that grows, and the files beside it. logs: sessions that an earlier process began or finished; cut_short: its
-    last session failed of something that need not come again."""
+    last session failed of something that need not come again; among: what tells it from the runs beside it, in words."""
 
     result: Result
     spec: RunSpec
@@ -41,6 +42,11 @@ class RunInProgress:
     path: Path | None = None
     logs: dict[int, SessionLog] = field(default_factory=dict)
     cut_short: bool = False
+    among: str = ""
+
+    @property
+    def name(self) -> str:
+        return " ".join((self.spec.workload, self.spec.executor, short_name(self.spec.model))) + self.among
 
     @property
     def going(self) -> bool:
@@ -58,10 +64,20 @@ class RunInProgress:
         )
 
 
-def conduct(runs: Sequence[RunInProgress], options: RunOptions, store: Store, console: Console, *, quiet: bool = False) -> int:
-    """All sessions that are still to be done, then the summary (its JSON line not when `quiet`). Returns the exit code."""
+def conduct(
+    runs: Sequence[RunInProgress],
+    options: RunOptions,
+    store: Store,
+    console: Console,
+    *,
+    quiet: bool = False,
+    tables: bool = True,
+) -> int:
+    """All sessions that are still to be done, then a table and the summary (its JSON line not when `quiet`). Returns the exit
+    code."""
     tell = Teller(console)
     try:
+        tracking.check(options.log_to)
         with stoppable() as stop:
             for run, index in schedule(runs, options.sessions):
                 if stop.signal is None and run.going and len(run.result.sessions) == index:
@@ -76,8 +92,9 @@ def conduct(runs: Sequence[RunInProgress], options: RunOptions, store: Store, co
             run.journal.close()
             if run.going or not run.result.sessions:
                 (store.local / f"{run.stem}.log").unlink(missing_ok=True)
-    print_table(console, runs)
-    for run in runs:
+    if tables:
+        print_table(console, runs)
+    for run in runs if tables else ():
         if run.resumable(options.sessions):
             where = () if options.results == RunOptions.results else ("--results", options.results)
             console.print(f"go on with: {command('run', '--resume', run.result.id, *where)}", soft_wrap=True)
@@ -86,9 +103,10 @@ def conduct(runs: Sequence[RunInProgress], options: RunOptions, store: Store, co
     return 0 if all(run.going and len(run.result.sessions) >= options.sessions for run in runs) else 1
 
 
-def start(specs: Sequence[RunSpec], options: RunOptions, store: Store) -> list[RunInProgress]:
-    """Empty results and journals; several executors share a pair id."""
-    pair_id, created, origin = (new_id() if len(specs) > 1 else None), utc_now(), source()
+def start(specs: Sequence[RunSpec], options: RunOptions, store: Store, pair_id: str | None = None) -> list[RunInProgress]:
+    """Empty results and journals; several runs share a pair id."""
+    pair_id = pair_id or (new_id() if len(specs) > 1 else None)
+    created, origin = utc_now(), source()
     runs = []
     for spec in specs:
         version = workload_class(spec.workload).version
@@ -112,8 +130,7 @@ def one_session(
     run: RunInProgress, index: int, options: RunOptions, store: Store, stop: Stop, console: Console, tell: Teller
 ) -> None:
     """Run a session, add it to its result, write the file. UsageError when the session found the input bad."""
-    spec = run.spec
-    name = f"{spec.workload} {spec.executor} {short_name(spec.model)}"
+    spec, name = run.spec, run.name
     title = f"{name} {index + 1}/{options.sessions}"
     trace = None
     if options.trace:
@@ -143,7 +160,7 @@ def one_session(
     run.cut_short = log.resumable
     run.path = store.write(run.result)
     console.print(f"{title}: {describe(session)}", soft_wrap=True)
-    for warning in session.warnings:
+    for warning in (*session.warnings, *tracking.hand_over(options.log_to, run.result, session, store.local.parent)):
         tell.warn(name, warning)
     if session.findings and index == options.sessions - 1:
         from bench.recorders import table
