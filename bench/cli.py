@@ -58,6 +58,30 @@ def run(
     raise typer.Exit(command(given, options, executors=executor or ["vllm"]))
 
 
+@app.command()
+@takes(RunSpec, into="given")
+@takes(RunOptions, into="options", sessions="3")
+def sweep(
+    given: dict[str, Any],
+    options: dict[str, Any],
+    file: Annotated[
+        str | None,
+        typer.Argument(help="Settings of `run`, and a table `grid` of lists.", show_default="none", metavar="[FILE.toml]"),
+    ] = None,
+    grid: Annotated[
+        list[str] | None, described("An axis, as batch_size=1,4,16; may be repeated.", "none", panel=WHAT, metavar="NAME=V,V")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the combinations and stop.", show_default="no")] = False,
+    skip_refused: Annotated[
+        bool, typer.Option("--skip-refused", help="Leave out what a cell cannot honour.", show_default="no")
+    ] = False,
+) -> None:
+    """Every combination of some settings, sessions interleaved; a table and a figure for each axis."""
+    from bench.commands.sweep import sweep as command
+
+    raise typer.Exit(command(given, options, file=file, grid=grid or [], dry_run=dry_run, skip_refused=skip_refused))
+
+
 def _typed(context: typer.Context) -> set[str]:
     """Names of the options that stand on the command line."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
