@@ -48,8 +48,10 @@ def list_all(*, verbose: bool = False) -> int:
     console.print("--lora dense holds one state at a time: it goes with --batching sequential")
     models = Table("model", "layers", "hidden", "heads", "weights", title="Models")
     for name, info in MODELS.items():
-        sizes = map(str, (info.layers, info.hidden, info.heads)) if info.hub_id else ("", "", "")
-        models.add_row(name, *sizes, info.hub_id or "built here on first use")
+        sizes = map(str, (info.layers, info.hidden, info.heads)) if info.layers else ("", "", "")
+        models.add_row(
+            name, *sizes, info.hub_id or ("random weights, to measure speed" if info.layers else "built here on first use")
+        )
     console.print(models)
     console.print("any hub id or local path of a causal LM that vLLM serves with LoRA is a model too")
     for label, names in (("tasks", TASKS), ("recorders", RECORDERS)):

@@ -66,3 +66,18 @@ def test_names_that_are_no_models(name: str) -> None:
 def test_the_table_needs_neither_torch_nor_transformers() -> None:
     code = "import workloads.models, sys; sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'vllm')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_opt_mini_has_random_weights_alone_and_the_shape_it_declares():
+    import torch
+
+    from workloads.models.tiny import VOCABULARY
+    from workloads.models.weights import load_model
+
+    source = resolve_model("opt-mini", "auto")
+    assert source.weights == "random" and MODELS["opt-mini"].vocabulary == VOCABULARY
+    layer = 4 * (384 * 384 + 384) + 2 * 384 * 1536 + 1536 + 384 + 4 * 384  # attention, feed-forward, norms
+    around = (VOCABULARY + 2048 + 2) * 384 + 2 * 384  # embeddings, tied to the head, positions and OPT's two more, last norm
+    assert sum(p.numel() for p in load_model(source, torch.float32, "cpu").parameters()) == 6 * layer + around
+    with pytest.raises(UsageError, match="opt-mini: has random weights alone"):
+        resolve_model("opt-mini", "pretrained")

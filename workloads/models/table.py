@@ -23,7 +23,10 @@ OTHER_FILES = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py")
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """An OPT architecture: source arXiv 2205.01068, table 1, and the published configurations."""
+    """An OPT architecture: source arXiv 2205.01068, table 1, and the published configurations.
+
+    hub_id    "": nobody publishes weights of it
+    """
 
     hub_id: str
     layers: int
@@ -31,6 +34,7 @@ class ModelInfo:
     heads: int
     embedding: int | None = None
     norm_first: bool = True
+    vocabulary: int = 50272
 
     def config(self) -> dict[str, Any]:
         """The Hugging Face configuration of this architecture."""
@@ -43,7 +47,7 @@ class ModelInfo:
             "num_attention_heads": self.heads,
             "word_embed_proj_dim": self.embedding or self.hidden,
             "do_layer_norm_before": self.norm_first,
-            "vocab_size": 50272,
+            "vocab_size": self.vocabulary,
             "max_position_embeddings": 2048,
             "activation_function": "relu",
             "init_std": 0.02,
@@ -59,6 +63,7 @@ class ModelInfo:
 
 MODELS = {
     "opt-tiny": ModelInfo("", 0, 0, 0),
+    "opt-mini": ModelInfo("", 6, 384, 6, vocabulary=684),  # opt-tiny's vocabulary: the body decides, as in large models
     "opt-125m": ModelInfo("facebook/opt-125m", 12, 768, 12),
     "opt-350m": ModelInfo("facebook/opt-350m", 24, 1024, 16, 512, False),
     "opt-1.3b": ModelInfo("facebook/opt-1.3b", 24, 2048, 32),
@@ -85,6 +90,10 @@ def _find(model: str, weights: str, trust_remote_code: bool, download: bool) -> 
     if (folder := model_folder(model)) is not None:
         return _local(model, folder, weights, trust_remote_code)
     hub_id = MODELS[model].hub_id if model in MODELS else model
+    if model in MODELS and not hub_id:
+        if weights == "pretrained":
+            raise UsageError(f"--model {model}: has random weights alone, for speed; leave --weights out")
+        return ModelSource(model, str(_config_folder(model, model)), "random", trust_remote_code)
     if not HUB_ID.fullmatch(hub_id) or ".." in hub_id:
         raise UsageError(f"--model {model}: not a model of the table, a folder or a hub id; the table has {', '.join(MODELS)}")
     if weights == "random":
