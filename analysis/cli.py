@@ -50,6 +50,23 @@ def report(paths: Paths, output: Annotated[str, typer.Option(help="folder for re
     print(json.dumps({"page": str(page)}, separators=(",", ":")))
 
 
+@app.command()
+def history(paths: Paths, output: Annotated[str, typer.Option(help="the picture to write")] = "history.png") -> None:
+    """The amortised step over the commits that the files were made from, and what each commit changed."""
+    from analysis.history import draw, print_history
+    from analysis.history import history as entries
+    from analysis.runs import load_runs
+    from bench.terminal import stderr_console
+
+    found = entries(load_runs(paths))
+    if not found:
+        raise UsageError(f"{', '.join(paths)}: no timed run that names its commit; `python -m bench run` in a checkout makes one")
+    print_history(found, stderr_console())
+    draw(found, Path(output))
+    listed = [{"point": e.line, "commit": e.run.result.source["commit"], "step_s": e.seconds.value} for e in found]
+    print(json.dumps({"output": output, "entries": listed}, separators=(",", ":")))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line. Exit codes: 0 done, 1 failed, 2 usage; one line on stderr for 1 and 2."""
     return call(app, sys.argv[1:] if argv is None else argv, "python -m analysis")

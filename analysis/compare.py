@@ -115,6 +115,16 @@ class Comparison:
                 found.append(f"{row.run.label}: {row.verdict} ({row.run.path})")
         return found
 
+    @property
+    def slower(self) -> list[str]:
+        """Which runs are slower than their reference beyond doubt, or cannot be counted, in words."""
+        found = []
+        for table in self.tables:
+            for row in table.rows:
+                if row.summary is None or (row.ratio and row.ratio.different and row.ratio.value < 1):
+                    found.append(f"{table.name(row.run)}: {row.verdict} ({row.run.path})")
+        return found
+
 
 def compare(runs: Sequence[Run], reference: str | None = None, every: bool = False, by: Metric = METRICS["step"]) -> Comparison:
     """Tables for the runs; the reference is that executor (official unless said), or the slowest run where it is absent.
@@ -172,7 +182,7 @@ def _table(runs: list[Run], wanted: str | None, by: Metric) -> Table:
     among = [run for run in known if _is(run, wanted or "official")] or list(known)
     newest = {run.point(by.own): run for run in among}.values()
     reference = max(newest, key=lambda run: known[run].value, default=None)
-    rows = [_row(run, times[run], reference, by) for run in runs]
+    rows = [row_of(run, times[run], reference, by) for run in runs]
     return Table(reference, tuple(sorted(rows, key=_order)))
 
 
@@ -186,7 +196,8 @@ def _order(row: Row) -> tuple[bool, float]:
     return row.verdict != "reference", -row.summary.value if row.summary else 0.0
 
 
-def _row(run: Run, times: Summary | ToTarget | None, reference: Run | None, by: Metric) -> Row:
+def row_of(run: Run, times: Summary | ToTarget | None, reference: Run | None, by: Metric) -> Row:
+    """A run beside the reference; why not, where timings are refused or missing."""
     if run.incorrect:
         return Row(run, by, "refused: its losses are wrong")
     if times is None or reference is None:

@@ -90,7 +90,10 @@ def _typed(context: typer.Context) -> set[str]:
 
 @app.command()
 def compare(
-    paths: Annotated[list[str] | None, typer.Argument(help="Result files or folders of them.", show_default="results")] = None,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(help="Result files or folders; with --revisions: --, then options of `run`.", show_default="results"),
+    ] = None,
     reference: Annotated[
         str | None, described("Executor the ratios are against.", "official, or the slowest", metavar="|".join(EXECUTORS))
     ] = None,
@@ -102,11 +105,21 @@ def compare(
     every: Annotated[
         bool, typer.Option("--all", help="Every run instead of the newest of each point.", show_default="no")
     ] = False,
+    baseline: Annotated[
+        list[str] | None, described("Earlier results; exit with 1 if a point is slower now.", "none", metavar="PATH")
+    ] = None,
+    revisions: Annotated[
+        tuple[str, str] | None,
+        described("Measure two commits here; exit with 1 if B is slower.", "none", metavar="A B"),
+    ] = None,
+    rounds: Annotated[int, described("Sessions of each revision.", "5")] = 5,
+    results: Results = "results",
 ) -> None:
     """Step times, ratios to a reference with their confidence intervals, and verdicts, of what may be compared."""
     from bench.commands.compare import run_compare
 
     how: dict[str, Any] = {"format": format.value, "fail_below": fail_below, "every": every, "by": metric}
+    how |= {"baseline": baseline or [], "revisions": revisions, "rounds": rounds, "results": results}
     raise typer.Exit(run_compare(paths or [], reference=reference, **how))
 
 

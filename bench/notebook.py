@@ -29,11 +29,11 @@ def run(
     UsageError for what cannot be run; RuntimeError, naming the files, when a session failed.
     """
     from analysis.runs import Run
-    from bench.commands.terminal import stderr_console
     from bench.config import RunOptions
     from bench.defaults import complete_all, default_sessions
     from bench.harness.conduct import conduct, start
     from bench.journal.store import Store
+    from bench.terminal import stderr_console
 
     specs, store = complete_all(spec, executors), Store(results)
     count = default_sessions(specs[0].model) if sessions is None else sessions

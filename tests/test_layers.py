@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = """
-bench.errors bench.data bench.files bench.streams bench.ranges
+bench.errors bench.data bench.files bench.streams bench.ranges bench.terminal
 bench.shadowing bench.until
 bench.program
 bench.config
@@ -36,6 +36,7 @@ READS_RESULTS = {
     "bench.config",
     "bench.api",
     "bench.registry",
+    "bench.terminal",
 }
 """All that the analysis may know of the rest."""
 VERBS = {"bench.commands", "bench.cli", "bench.notebook"}

@@ -13,7 +13,6 @@ from typing import Any
 from rich.console import Console
 
 from bench.api import FACTORED
-from bench.commands.terminal import stderr_console
 from bench.config import RunSpec
 from bench.defaults import WORKLOAD, complete
 from bench.errors import UsageError
@@ -21,6 +20,7 @@ from bench.harness.blocks import BlocksJob
 from bench.harness.points import Planned, finished, measure, points_of
 from bench.journal.store import Store
 from bench.registry import WORKLOADS, executor_entry, known, workload_class
+from bench.terminal import stderr_console
 
 QUICK = {"rounds": 3, "steps": 2}
 LADDER = ("vllm", "eager", "official")

@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 from rich.table import Table
 
-from bench.commands.terminal import stderr_console
 from bench.environment import cpu_model, gpu_facts, threads, version
 from bench.shadowing import ROOT, hidden_by
+from bench.terminal import stderr_console
 
 GIB = 2**30
 INSTALL = "Run pip install -e . in the checkout."

@@ -10,11 +10,11 @@ from typing import Any
 from rich.table import Table
 
 from bench.api import FACTORED, Workload
-from bench.commands.terminal import stderr_console
 from bench.entry import ExecutorEntry
 from bench.errors import UsageError
 from bench.registry import EXECUTORS, RECORDERS, TASKS, WORKLOADS, executor_entry, workload_class
 from bench.registry import Table as Names
+from bench.terminal import stderr_console
 
 
 def list_all(*, verbose: bool = False) -> int:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.commands.terminal import stderr_console
 from bench.config import RunOptions, RunSpec
 from bench.defaults import PLACES, pick_device, places
 from bench.errors import UsageError, option
@@ -17,6 +16,7 @@ from bench.journal.file import SUFFIX, Journal, JournalWriter, find_journals
 from bench.journal.store import Store
 from bench.registry import EXECUTORS, known, workload_class
 from bench.registry import check as check_spec
+from bench.terminal import stderr_console
 
 
 def resume(run: str, moved: dict[str, Any], *, timeout_s: float | None = None, results: str = RunOptions.results) -> int:

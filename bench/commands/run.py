@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.commands.terminal import stderr_console
 from bench.config import RunOptions
 from bench.defaults import complete_all, default_sessions
 from bench.errors import UsageError
 from bench.harness.conduct import conduct, start
 from bench.journal.store import Store
 from bench.registry import RECORDERS, known
+from bench.terminal import stderr_console
 
 
 def run(given: dict[str, Any], options: dict[str, Any], *, executors: Sequence[str]) -> int:

@@ -13,11 +13,11 @@ from importlib import import_module
 from typing import Any
 
 from bench.commands.reproduce.campaign import Campaign
-from bench.commands.terminal import stderr_console
 from bench.defaults import pick_device
 from bench.errors import UsageError
 from bench.journal.store import Store
 from bench.registry import known
+from bench.terminal import stderr_console
 
 PARTS = {
     "core-step": "bench.commands.reproduce.core_step",

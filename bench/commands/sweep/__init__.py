@@ -16,13 +16,13 @@ from rich.console import Console
 
 from bench.commands.resume import check, reopen
 from bench.commands.sweep.grid import Combination, combinations, plan, read_grid, refusals
-from bench.commands.terminal import stderr_console
 from bench.config import RunOptions
 from bench.environment import environment
 from bench.errors import UsageError
 from bench.harness.conduct import RunInProgress, conduct, start
 from bench.journal.file import JournalWriter, find_journals
 from bench.journal.store import Store
+from bench.terminal import stderr_console
 
 
 def sweep(
