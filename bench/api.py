@@ -95,7 +95,7 @@ class Workload(Protocol):
     kind        of every direction it draws
     version     changes with the maths; results of another version never compare
     defaults    values of spec fields that the suite's own defaults do not suit, by field name
-    tiny        the same for opt-tiny: tuned so that a short run shows the fine-tuning at work
+    tiny        the same for opt-tiny, tuned so that a short run shows it; tiny_with: more for "adapter" scope and "reward" runs
     upstream    the published repository that has this very loop, or None
     forwards    probes of a step, in words: q stands for the queries
     keeps       what stays beside the weights from one step to the next, in words; empty: nothing does
@@ -106,6 +106,7 @@ class Workload(Protocol):
     version: ClassVar[int]
     defaults: ClassVar[Mapping[str, Any]]
     tiny: ClassVar[Mapping[str, Any]]
+    tiny_with: ClassVar[Mapping[str, Mapping[str, Any]]]
     upstream: ClassVar[str | None]
     forwards: ClassVar[str]
     keeps: ClassVar[str]

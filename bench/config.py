@@ -24,6 +24,8 @@ VARIANTS = {
 }
 """Rungs of the attribution that are no feature: an executor is switched to one of them, never started with it."""
 
+ABOVE, LEAST = "above 0", "0 or more"
+NUMBERS = {"learning_rate": LEAST, "eps": ABOVE, "weight_decay": LEAST, "adapter_alpha": ABOVE}
 WHAT, METHOD, FEATURES, MEASURE = PANELS = ("What is run", "Method", "Features", "Measurement")
 
 
@@ -129,10 +131,15 @@ class RunSpec:
     demonstrations: int = setting(WHAT, "Right answers shown before every prompt.", "0", 0, metavar="N", least=0)
     scope: str = setting(
         WHAT,
-        "lora: linear layers inside the blocks; full: every parameter.",
+        "lora: linear layers inside the blocks; full: every parameter; adapter: A and B of a LoRA adapter.",
         "lora",
         "lora",
-        choices=("lora", "full"),
+        choices=("lora", "full", "adapter"),
+    )
+    adapter_rank: int = setting(METHOD, "Rank of the adapter that --scope adapter trains.", "8", 8, least=1)
+    adapter_alpha: float = setting(METHOD, "Its alpha: it adds alpha / rank * B A to a weight.", "16", 16.0)
+    adapter_targets: str = setting(
+        METHOD, "The linear layers it stands beside, or all.", "q_proj,v_proj", "q_proj,v_proj", metavar="NAME,NAME|all"
     )
     trust_remote_code: bool = setting(WHAT, "Let a hub model or data set run its own Python code.", "no", False)
     objective: str = setting(
@@ -197,9 +204,9 @@ class RunSpec:
             whole = isinstance(value, int) and not isinstance(value, bool)
             if found.least is not None and not (whole and value >= found.least):
                 raise UsageError(f"{option(name)} {value}: must be a whole number of at least {found.least}")
-        for name, expected in (("learning_rate", "0 or more"), ("eps", "above 0"), ("weight_decay", "0 or more")):
+        for name, expected in NUMBERS.items():
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not math.isfinite(value) or value < 0 or (name == "eps" and value == 0):
+            if not isinstance(value, int | float) or not math.isfinite(value) or value < 0 or (value == 0 and expected == ABOVE):
                 raise UsageError(f"{option(name)} {value}: must be a finite number, {expected}")
         if not isinstance(self.momentum, int | float) or not 0 <= self.momentum < 1:
             raise UsageError(f"--momentum {self.momentum}: must be a number from 0 to below 1")

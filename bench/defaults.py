@@ -22,6 +22,8 @@ PLACES = ("model", "data", "upstream")
 WORKLOAD, EXECUTOR, MODEL, TASK = "lozo", "vllm", "opt-tiny", "sst2"
 OF_A_TEMPLATE = "own"
 """The task of a --template."""
+ADAPTER: Mapping[str, Any] = {"learning_rate": 5e-5, "eps": 1e-2}
+"""Of --scope adapter where nothing else is said: what MeZO's repository gives for LoRA."""
 
 
 def complete(given: dict[str, Any]) -> RunSpec:
@@ -37,9 +39,13 @@ def complete(given: dict[str, Any]) -> RunSpec:
     entry, kind = executor_entry(executor), workload_class(workload)
     published = entry.capabilities.publishes(kind, chosen.get("queries", 1))
     values: dict[str, Any] = {"dtype": dtype, "directions": "upstream" if published else "shared", **kind.defaults}
-    values |= entry.point(kind, **{name: chosen[name] for name in entry.fastest if name in chosen})
+    scope, tuned = chosen.get("scope", "lora"), dict(kind.tiny)
+    values |= entry.point(kind, scope, **{name: chosen[name] for name in entry.fastest if name in chosen})
+    if scope == "adapter":
+        values |= ADAPTER
+        tuned |= kind.tiny_with.get("adapter", {})
     if model == "opt-tiny":
-        values |= {**kind.tiny, **({"evaluate": False} if chosen["weights"] == "random" else {})}
+        values |= {**tuned, **({"evaluate": False} if chosen["weights"] == "random" else {})}
     values["objective"] = task.objective
     if "until" in chosen:
         Until.parse(chosen["until"]).check(task.metric)

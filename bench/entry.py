@@ -13,13 +13,18 @@ from bench.errors import UsageError, option
 DTYPES = ("float32", "float16", "bfloat16")
 
 
+def in_adapters(kind: Kind, scope: str) -> bool:
+    """Whether the states of a step can be adapters: U V^T fits in one, and under scope adapter nothing else moves."""
+    return scope == "adapter" or kind in FACTORED
+
+
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
     """The values of each spec field an executor honours.
 
     scopes      by kind of direction; a kind that is missing is not run at all
     dtypes      by device
-    max_rank    by kind; a kind that is missing has no bound
+    max_rank    by kind; a kind that is missing has no bound. max_adapter_rank: of --scope adapter
     variants    rungs of the attribution it can be switched to (bench.api.VARIANTS)
     upstream    published repositories whose loops it has, for --directions upstream
     means       whether it moves along running means of the steps
@@ -34,6 +39,7 @@ class Capabilities:
     scopes: Mapping[Kind, tuple[str, ...]]
     dtypes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"cpu": DTYPES, "cuda": DTYPES})
     max_rank: Mapping[Kind, int] = field(default_factory=dict)
+    max_adapter_rank: int | None = None
     variants: tuple[str, ...] = ()
     upstream: tuple[str, ...] = ()
     means: bool = True
@@ -63,8 +69,10 @@ class Capabilities:
         most = self.max_rank.get(kind, spec.rank)
         if spec.rank > most:
             raise UsageError(f"--rank {spec.rank}: --executor {spec.executor} holds at most rank {most} of {spec.workload}")
-        if kind not in FACTORED and spec.lora != "dense":
+        if not in_adapters(kind, spec.scope) and spec.lora != "dense":
             raise UsageError(f"--lora {spec.lora}: the dense noise of {spec.workload} fits in no adapter; use --lora dense")
+        if spec.scope == "adapter":
+            self._check_adapter(spec)
         if spec.directions == "upstream" and not self.publishes(workload, spec.queries):
             raise UsageError(f"--directions upstream: {self._published}; use --directions shared")
         if spec.directions == "upstream" and (spec.lr_schedule, spec.lr_warmup, spec.weight_decay) != ("constant", 0, 0):
@@ -72,6 +80,14 @@ class Capabilities:
             raise UsageError(f"--directions upstream: {constant}; use --directions shared")
         if spec.lora == "dense" and spec.batching == "paired":
             raise UsageError("--lora dense --batching paired: dense weights hold one state at a time; use --batching sequential")
+
+    def _check_adapter(self, spec: RunSpec) -> None:
+        if spec.lora == "dense":
+            raise UsageError("--lora dense: --scope adapter leaves the weights alone; use --lora fused or unfused")
+        if self.max_adapter_rank is not None and spec.adapter_rank > self.max_adapter_rank:
+            raise UsageError(
+                f"--adapter-rank {spec.adapter_rank}: --executor {spec.executor} holds at most rank {self.max_adapter_rank}"
+            )
 
     def _check_upstream(self, spec: RunSpec, workload: type[Workload]) -> None:
         given = f"--upstream {spec.upstream}"
@@ -105,9 +121,10 @@ class ExecutorEntry:
     check: Callable[[RunSpec, type[Workload]], None] | None = None
     same_state: str | None = None
 
-    def point(self, workload: type[Workload], **chosen: Any) -> dict[str, Any]:
+    def point(self, workload: type[Workload], scope: str = "lora", **chosen: Any) -> dict[str, Any]:
         """Values of the features for a workload, `chosen` first: dense noise fits in no adapter, dense weights hold one state."""
-        features: dict[str, Any] = {**self.fastest, **({} if workload.kind in FACTORED else {"lora": "dense"}), **chosen}
+        fitting = {} if in_adapters(workload.kind, scope) else {"lora": "dense"}
+        features: dict[str, Any] = {**self.fastest, **fitting, **chosen}
         if features["lora"] == "dense" and "batching" not in chosen:
             features["batching"] = "sequential"
         return features

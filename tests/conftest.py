@@ -89,10 +89,12 @@ def script(tmp_path: Path) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def plain_loop() -> type:
+def plain_loop() -> Callable[..., Any]:
+    """plain_loop(source, spec): the float64 loop of what the spec trains."""
+    from plain_adapter import AdapterLoop
     from plain_loop import PlainLoop
 
-    return PlainLoop
+    return lambda source, spec: (AdapterLoop if spec.scope == "adapter" else PlainLoop)(source, spec)
 
 
 @pytest.fixture(scope="session")

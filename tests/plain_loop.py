@@ -77,7 +77,7 @@ class PlainLoop:
 def tiny_spec(workload: str, executor: str, **changes: object) -> RunSpec:
     """Shared directions; the executor's own features unless changed."""
     kind = KINDS[workload]
-    dense = kind == "dense" or executor == "official"
+    dense = (kind == "dense" and changes.get("scope") != "adapter") or executor == "official"
     features = {"batching": "sequential" if dense else "paired", "lora": "dense" if dense else "fused"}
     features |= {"kv": "recompute" if executor == "official" else "shared", "directions": "shared"}
     features["loop"] = "resident" if executor == "vllm" else "requests"

@@ -30,6 +30,7 @@ class Method(ABC):
     version: ClassVar[int]
     defaults: ClassVar[Mapping[str, Any]] = {}
     tiny: ClassVar[Mapping[str, Any]] = {}
+    tiny_with: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     upstream: ClassVar[str | None] = None
     keeps: ClassVar[str] = ""
     forwards: ClassVar[str]

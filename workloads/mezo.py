@@ -18,6 +18,7 @@ class MeZO(TwoSided):
     kind: ClassVar[Kind] = "dense"
     version: ClassVar[int] = 1
     tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 1e-3}
+    tiny_with: ClassVar[Mapping[str, Mapping[str, Any]]] = {"adapter": {"learning_rate": 1e-2, "eps": 1e-2}}
     upstream: ClassVar[str | None] = "princeton-nlp/MeZO"
 
     def direction(self, step: int, query: int) -> Direction:

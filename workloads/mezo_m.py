@@ -21,6 +21,7 @@ class MeZOM(Momentum):
     kind: ClassVar[Kind] = "dense"
     version: ClassVar[int] = 1
     tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 1e-3}
+    tiny_with: ClassVar[Mapping[str, Mapping[str, Any]]] = {"adapter": {"learning_rate": 1e-2, "eps": 1e-2}}
     keeps: ClassVar[str] = "m: float32, as large as the scope; redrawn: numbers only"
 
     def direction(self, step: int, query: int) -> Direction:

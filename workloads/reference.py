@@ -6,7 +6,7 @@ batching, no adapters, the loss spelled out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from bench.api import Probe
 from bench.config import RunSpec
 from bench.data import Batch, ModelSource
 from workloads.directions import draw
+from workloads.models.adapter import FLAT, SCOPE, Adapter
 from workloads.models.scope import layout, views
 from workloads.models.weights import load_model
 
@@ -25,25 +26,42 @@ def reference_losses(
 ) -> torch.Tensor:
     """Losses [n_probes], float32 (float64 for that arithmetic), on the CPU; computed on the device of the spec.
 
-    Weights and directions are drawn in the spec's dtype; the forward runs in it too unless `arithmetic` names a wider one.
+    Weights and directions are drawn in the spec's dtype (those of an adapter in float32); the forward runs in it too unless
+    `arithmetic` names a wider one.
     """
     dtype = getattr(torch, spec.dtype)
     model = load_model(source, dtype, spec.device).to(arithmetic or dtype)
-    names = layout(model, spec.scope)
-    weights = views(model, spec.scope)
+    states = _adapter_states(model, spec, probes) if spec.scope == SCOPE else _states(model, spec, probes)
+    loss = _target_loss if spec.objective == "nll" else _loss
+    return torch.stack([loss(model, batch) for _ in states]).cpu()
+
+
+def _states(model: nn.Module, spec: RunSpec, probes: Sequence[Probe]) -> Iterator[None]:
+    """The model in the state of one probe after the other."""
+    names, weights, dtype = layout(model, spec.scope), views(model, spec.scope), getattr(torch, spec.dtype)
 
     def move(probe: Probe, sign: int) -> None:
         drawn = draw(probe.direction, names, spec.device, dtype)
         for name, weight in weights.items():
             weight.add_(drawn.delta(name), alpha=sign * probe.shift)
 
-    loss = _target_loss if spec.objective == "nll" else _loss
-    losses = []
     for probe in probes:
         move(probe, 1)
-        losses.append(loss(model, batch))
+        yield
         move(probe, -1)
-    return torch.stack(losses).cpu()
+
+
+def _adapter_states(model: nn.Module, spec: RunSpec, probes: Sequence[Probe]) -> Iterator[None]:
+    """The same for an adapter as it is before the first step: multiplied out and added to the weights."""
+    adapter, weights = Adapter.of(model, spec), views(model, "lora")
+    base = {name: weights[name].clone() for name in adapter.targets}
+    flat = adapter.initial(spec.seed, spec.device)[FLAT]
+    for probe in probes:
+        z = draw(probe.direction, adapter.layout, spec.device, torch.float32).noise(FLAT)
+        named = adapter.named({FLAT: flat + probe.shift * z})
+        for name, weight in base.items():
+            weights[name].copy_(weight + adapter.change(named, name))
+        yield
 
 
 def _loss(model: nn.Module, batch: Batch) -> torch.Tensor:

@@ -20,6 +20,7 @@ class ZOAdam(Momentum):
     kind: ClassVar[Kind] = "dense"
     version: ClassVar[int] = 1
     tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 2e-3}
+    tiny_with: ClassVar[Mapping[str, Mapping[str, Any]]] = {"adapter": {"learning_rate": 1e-2, "eps": 1e-2}}
     keeps: ClassVar[str] = "m and v: float32, each as large as the scope"
     redraws: ClassVar[str | None] = "would have to draw the last 7000 directions again in every step"
     beta_square: ClassVar[float | None] = 0.999

@@ -24,6 +24,7 @@ class ZOSign(TwoSided):
     kind: ClassVar[Kind] = "dense"
     version: ClassVar[int] = 1
     tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 3e-3}
+    tiny_with: ClassVar[Mapping[str, Mapping[str, Any]]] = {"adapter": {"learning_rate": 1e-2, "eps": 1e-2}}
 
     def direction(self, step: int, query: int) -> Direction:
         return Direction(self.kind, self.seed, step, query)

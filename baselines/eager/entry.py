@@ -6,7 +6,7 @@ BOTH = ("lora", "full")
 ENTRY = ExecutorEntry(
     target="baselines.eager.executor:EagerExecutor",
     capabilities=Capabilities(
-        scopes={"lowrank": BOTH, "dense": BOTH, "factorized": BOTH}, variants=("every position", "unpadded")
+        scopes={"lowrank": BOTH, "dense": (*BOTH, "adapter"), "factorized": BOTH}, variants=("every position", "unpadded")
     ),
     fastest={"batching": "paired", "kv": "shared", "lora": "fused", "loop": "requests"},
 )

@@ -17,10 +17,12 @@ import torch
 from baselines.eager.modules import wrap
 from baselines.eager.scoring import OptionScorer
 from baselines.eager.states import AdapterStates, groups
+from baselines.eager.trained import TrainedStates
 from bench.api import FACTORED, Probe, Snapshot, Update, Workload, mark, phase
 from bench.config import RunSpec
 from bench.data import Batch, ModelSource, TaskData
 from bench.registry import check, make_workload
+from workloads.models.adapter import FLAT, SCOPE, Adapter
 from workloads.models.generate import greedy
 from workloads.models.memory import release
 from workloads.models.scope import layout, views
@@ -43,11 +45,16 @@ class EagerExecutor:
         self.device, self._task = torch.device(spec.device), task
         model: Any = load_model(source, self.dtype, self.device)
         self._total_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
-        self.layout = layout(model, spec.scope)
-        self.moved = Parameters(views(model, spec.scope), self.layout, self.device, self.dtype)
-        self._current = wrap(model, self.layout)
+        self._trained = Adapter.of(model, spec) if spec.scope == SCOPE else None
+        if self._trained is None:
+            self.layout = reached = layout(model, spec.scope)
+            self.moved = Parameters(views(model, spec.scope), self.layout, self.device, self.dtype)
+        else:
+            self.layout, reached = self._trained.layout, dict(self._trained.targets)
+            self.moved = Parameters(self._trained.initial(spec.seed, self.device), self.layout, self.device, torch.float32)
+        self._current = wrap(model, reached)
         self._scorer = OptionScorer(model, self._current, task.pad_id)
-        self._adapters: AdapterStates | None = None
+        self._adapters: AdapterStates | TrainedStates | None = None
         self._use(spec)
 
     def switch(self, spec: RunSpec) -> None:
@@ -85,7 +92,8 @@ class EagerExecutor:
         return self.moved.checksum()
 
     def parameters(self) -> dict[str, torch.Tensor]:
-        return self.moved.values()
+        values = self.moved.values()
+        return values if self._trained is None else self._trained.named(values)
 
     def seed(self, step: int) -> int:
         return self.spec.seed
@@ -125,11 +133,12 @@ class EagerExecutor:
 
     def memory_parts(self) -> dict[str, int]:
         held = self.moved.nbytes()
+        trained = 0 if self._trained is None else 4 * self._trained.size
         return {
             "weights": self._total_bytes + held["copy"],
             "kv_pool": 0,
             "adapter_slots": self._adapters.nbytes() if self._adapters else 0,
-            "accumulated_state": held["accumulated_state"],
+            "accumulated_state": held["accumulated_state"] + trained,
             "running_means": held["running_means"],
         }
 
@@ -145,12 +154,18 @@ class EagerExecutor:
         written = self.moved.written(self._workload, self.spec.weight_decay, queries)
         columns = sum(out for out, _ in matrices) * self.spec.rank * (2 if kind == "lowrank" else 1)
         sides = len(groups(probes)) if self.spec.batching == "paired" else n
+        states = 0 if dense else sides * columns * itemsize + n * (scoped - factored)
+        bytes_written = {
+            "weight_bytes_written": written + ((n + 1) * scoped if dense else 0),
+            "fold_bytes_written": factored * (2 if dense else 1),
+            "adapter_bytes_written": states,
+        }
+        if self._trained is not None:  # the updates, too, go into the adapter
+            bytes_written = dict.fromkeys(bytes_written, 0) | {"adapter_bytes_written": states + written}
         return {
             "forwards": 1 if self.spec.batching == "paired" else n,
             **{name: n * count for name, count in scored.items()},
-            "weight_bytes_written": written + ((n + 1) * scoped if dense else 0),
-            "fold_bytes_written": factored * (2 if dense else 1),
-            "adapter_bytes_written": 0 if dense else sides * columns * itemsize + n * (scoped - factored),
+            **bytes_written,
             "host_syncs": 0,
         }
 
@@ -168,7 +183,7 @@ class EagerExecutor:
         if self.spec.kv == "recompute":
             return "full"
         labels = labels_only(batch, self._task.objective) and self._scorer.label_rows
-        return "labels" if labels else "tree" if self.spec.scope == "lora" and self._scorer.packs else "full"
+        return "labels" if labels else "tree" if self.spec.scope != "full" and self._scorer.packs else "full"
 
     def _scores(self, batch: Batch, probes: int, form: str) -> torch.Tensor:
         """Option log-probs [probes, n_examples, most options] of the states written, in one forward."""
@@ -177,6 +192,9 @@ class EagerExecutor:
 
     def _write_current(self) -> None:
         """Bring the adapters, or the weights, to the current state."""
+        if self._trained is not None:
+            self._current.states = self._states(self._trained, [None])
+            return
         if len(self.moved.state.pending) > 1:
             self.moved.fold()
         self._write([Probe(pending.last, 0.0) for pending in self.moved.state.pending.values()])
@@ -190,11 +208,20 @@ class EagerExecutor:
                 (probe,) = probes
                 self.moved.write(probe)
                 return
+            if self._trained is not None:
+                self._adapters = self._current.states = self._states(self._trained, probes)
+                return
             drawn = {probe.direction: self.moved.draw(probe.direction) for probe in probes}
             held = self.moved.state.factor(probes[0].direction.epoch)
             with mark("state_write"):
                 fused = self.spec.lora == "fused"
                 self._adapters = self._current.states = AdapterStates(probes, drawn, held, self.moved.weights, fused)
+
+    def _states(self, trained: Adapter, probes: Sequence[Probe | None]) -> TrainedStates:
+        """A trained adapter under probes; None: as it is."""
+        states = [self.moved.at(FLAT, probe) for probe in probes]
+        with mark("state_write"):
+            return TrainedStates(states, trained, self.dtype, self.spec.lora == "fused")
 
     def _restore(self) -> None:
         self._current.states = None

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from baselines.eager.modules import Current, ProbeLinear
+from baselines.eager.states import AdapterStates
 from workloads.models.scope import is_conv1d
 
 Want = Callable[["Head", torch.Tensor], torch.Tensor]
@@ -62,7 +63,8 @@ class Head(nn.Module):
             return self.inner(hidden.flatten(0, 1)).view(*hidden.shape[:2], -1).gather(2, _each(tokens, len(hidden)))[..., 0]
         weight = self.own.weight.t() if is_conv1d(self.own) else self.own.weight
         logits = torch.einsum("pod,od->po", hidden.float(), weight[tokens].float())
-        states = self._current.states if isinstance(self.inner, ProbeLinear) else None
+        held = self._current.states
+        states = held if isinstance(self.inner, ProbeLinear) and isinstance(held, AdapterStates) else None
         name, bias = (self.inner.weight_name, self.inner.bias_name) if isinstance(self.inner, ProbeLinear) else (None, None)
         if states is not None and bias is not None:
             logits = logits + states.values(bias)[:, tokens].float()

@@ -16,6 +16,7 @@ from torch import nn
 from torch.func import functional_call
 
 from baselines.eager.states import AdapterStates
+from baselines.eager.trained import TrainedStates
 from bench.api import mark
 from workloads.models.scope import is_conv1d, is_linear
 
@@ -24,7 +25,7 @@ from workloads.models.scope import is_conv1d, is_linear
 class Current:
     """What the wrapped modules run under: the probes of this forward, or None for the weights as they are."""
 
-    states: AdapterStates | None = None
+    states: AdapterStates | TrainedStates | None = None
 
 
 class ProbeLinear(nn.Module):
@@ -42,6 +43,7 @@ class ProbeLinear(nn.Module):
         matrix = self.inner.weight.t() if self._turned else self.inner.weight
         y = F.linear(x, matrix, None if self.bias_name else self.inner.bias)
         if self.bias_name:
+            assert isinstance(states, AdapterStates)
             per_probe = y.view(states.probes, -1, y.size(-1)) + states.values(self.bias_name)[:, None]
             y = per_probe.view_as(y)
         if self.weight_name is None:
@@ -61,6 +63,7 @@ class PerProbe(nn.Module):
         states = self._current.states
         if states is None:
             return self.inner(*args, **kwargs)
+        assert isinstance(states, AdapterStates)  # an adapter stands beside linear layers alone
         found = []
         for probe in range(states.probes):
             own = {parameter: states.value(name, probe) for parameter, name in self._names.items()}

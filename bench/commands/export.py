@@ -122,12 +122,17 @@ def write_merged(tuned: Tuned, folder: Path) -> dict[str, Any]:
     """The model with its tuned parameters, in the run's dtype, as `transformers` and vLLM load it."""
     import torch
 
+    from workloads.models.adapter import SCOPE, Adapter
     from workloads.models.scope import views
     from workloads.models.weights import load_model
 
     model: Any = load_model(tuned.source, getattr(torch, tuned.spec.dtype), "cpu")
-    weights, change, rounding = views(model, tuned.spec.scope), 0.0, 0.0
-    for name, value in tuned.parameters.items():
+    adapter = Adapter.of(model, tuned.spec) if tuned.spec.scope == SCOPE else None
+    weights, change, rounding = views(model, "lora" if adapter else tuned.spec.scope), 0.0, 0.0
+    values = tuned.parameters
+    if adapter is not None:
+        values = {name: weights[name].float() + adapter.change(tuned.parameters, name) for name in adapter.targets}
+    for name, value in values.items():
         parameter = weights[name]
         change += float((value - parameter.float()).square().sum())
         parameter.copy_(value)
@@ -144,8 +149,8 @@ def write_merged(tuned: Tuned, folder: Path) -> dict[str, Any]:
 def write_adapter(tuned: Tuned, folder: Path, rank: int | None) -> dict[str, Any]:
     """A LoRA adapter of the base model; its error is against the change of the weights that the run really made."""
     import torch
-    from safetensors.torch import save_file
 
+    from workloads.models.adapter import SCOPE
     from workloads.models.scope import transposed, views
     from workloads.models.weights import load_model
 
@@ -153,6 +158,8 @@ def write_adapter(tuned: Tuned, folder: Path, rank: int | None) -> dict[str, Any
         raise UsageError("--format peft: an adapter holds matrices only and --scope full moved more; use --format merged")
     if tuned.source.weights == "random":
         raise UsageError("--format peft: random weights are no base model to load an adapter on; use --format merged")
+    if tuned.spec.scope == SCOPE:
+        return write_trained_adapter(tuned, folder, rank)
     model: Any = load_model(tuned.source, getattr(torch, tuned.spec.dtype), "cpu")
     factors, weights = factoring(tuned, rank), views(model, "lora")
     tensors: dict[str, torch.Tensor] = {}
@@ -165,24 +172,50 @@ def write_adapter(tuned: Tuned, folder: Path, rank: int | None) -> dict[str, Any
         tensors |= {f"{module}.lora_A.weight": a, f"{module}.lora_B.weight": b}
         width = max(width, b.size(1))
     tensors = {name: _widened(tensor, width, "lora_A" in name) for name, tensor in tensors.items()}
+    write_peft(tuned, folder, tensors, list(tuned.parameters), width, width, turned=bool(transposed(model)))
+    if width > SERVED_RANK:
+        print(f"rank {width}: vLLM serves adapters up to rank {SERVED_RANK}; --rank reduces it by SVD", file=sys.stderr)
+    return {"rank": width, "error": (missed / change) ** 0.5 if change else 0.0}
+
+
+def write_trained_adapter(tuned: Tuned, folder: Path, rank: int | None) -> dict[str, Any]:
+    """What --scope adapter trained, as it is."""
+    from workloads.models.adapter import Adapter
+    from workloads.models.scope import transposed
+    from workloads.models.weights import skeleton
+
+    spec, model = tuned.spec, skeleton(tuned.source)
+    if rank not in (None, spec.adapter_rank):
+        raise UsageError(f"--rank {rank}: the run trained an adapter of rank {spec.adapter_rank}; leave it out")
+    tensors, targets = (
+        {f"base_model.model.{name}": value for name, value in tuned.parameters.items()},
+        Adapter.of(model, spec).targets,
+    )
+    write_peft(tuned, folder, tensors, list(targets), spec.adapter_rank, spec.adapter_alpha, turned=bool(transposed(model)))
+    return {"rank": spec.adapter_rank, "error": 0.0}
+
+
+def write_peft(
+    tuned: Tuned, folder: Path, tensors: dict[str, torch.Tensor], targets: list[str], rank: int, alpha: float, *, turned: bool
+) -> None:
+    """targets: names of the weights it stands beside; turned: whether the model stores matrices as [in, out]."""
+    from safetensors.torch import save_file
+
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": tuned.source.hub_id or tuned.source.path,
         "revision": tuned.source.revision,
-        "r": width,
-        "lora_alpha": width,
-        "target_modules": sorted({name.split(".")[-2] for name in tuned.parameters}),
+        "r": rank,
+        "lora_alpha": alpha,
+        "target_modules": sorted({name.split(".")[-2] for name in targets}),
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": bool(transposed(model)),
+        "fan_in_fan_out": turned,
         "inference_mode": True,
     }
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=1))
-    if width > SERVED_RANK:
-        print(f"rank {width}: vLLM serves adapters up to rank {SERVED_RANK}; --rank reduces it by SVD", file=sys.stderr)
-    return {"rank": width, "error": (missed / change) ** 0.5 if change else 0.0}
 
 
 def factoring(tuned: Tuned, rank: int | None) -> Callable[[str, torch.Tensor], Factors]:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from bench.api import FACTORED, Workload
-from bench.entry import ExecutorEntry
+from bench.entry import ExecutorEntry, in_adapters
 from bench.errors import UsageError
 from bench.registry import EXECUTORS, RECORDERS, TASKS, WORKLOADS, executor_entry, workload_class
 from bench.registry import Table as Names
@@ -46,6 +46,7 @@ def list_all(*, verbose: bool = False) -> int:
         loops.add_row(name, *(", ".join(values) for values in (c.loop, c.dtypes["cpu"], c.dtypes["cuda"])))
     console.print(loops)
     console.print("--lora dense holds one state at a time: it goes with --batching sequential")
+    console.print("dense directions take --lora unfused or fused under --scope adapter, and under no other")
     models = Table("model", "layers", "hidden", "heads", "weights", title="Models")
     for name, info in MODELS.items():
         sizes = map(str, (info.layers, info.hidden, info.heads)) if info.layers else ("", "", "")
@@ -98,11 +99,13 @@ def summary(workload: type[Workload]) -> str:
 
 def cell(workload: type[Workload], entry: ExecutorEntry) -> dict[str, Any] | None:
     """What an executor supports of a workload, by option; None where it does not run it."""
-    c, adapter = entry.capabilities, workload.kind in FACTORED
+    c = entry.capabilities
     if workload.kind not in c.scopes or (workload.keeps and not c.means):
         return None
+    scopes = c.scopes[workload.kind]
+    adapter = any(in_adapters(workload.kind, scope) for scope in scopes)
     return {
-        "scope": c.scopes[workload.kind],
+        "scope": scopes,
         "batching": c.batching if adapter else ("sequential",),
         "kv": c.kv,
         "lora": c.lora if adapter else ("dense",),

@@ -23,6 +23,7 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
     if own is not None:
         found: Inputs = load(own)(spec, index)
         return found
+    from workloads.models.adapter import SCOPE, Adapter
     from workloads.models.digest import model_digest
     from workloads.models.memory import release
     from workloads.models.scope import Trained
@@ -32,7 +33,8 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
     from workloads.tasks.task import TaskOptions
 
     source = resolve_model(spec.model, spec.weights, trust_remote_code=spec.trust_remote_code)
-    trained = Trained.of_model(source, spec.scope)
+    adapter = Adapter.of(source, spec) if spec.scope == SCOPE else None
+    trained = adapter.trained(source) if adapter else Trained.of_model(source, spec.scope)
     task = load_task(spec.task, source=source, options=TaskOptions.of(spec.to_json()))
     if len(task.train) < spec.batch_size:
         raise UsageError(

@@ -39,6 +39,7 @@ def follow(executor: Any, truth: Any, examples: tuple, steps: int = 10) -> tuple
     return worst, truth.change_error(executor.parameters())
 
 
+ADAPTER: dict[str, Any] = {"scope": "adapter", "learning_rate": 1e-2, "eps": 1e-2}
 METHODS: list[tuple[str, str, dict[str, Any]]] = [
     *((w, e, {"queries": 3}) for w in ("one-sided", "fzoo", "eggroll", "zo-sign", "three-points") for e in ("official", "eager")),
     *((w, "eager", {"queries": 2}) for w in ("lozo-m", "mezo-m", "zo-adam")),
@@ -50,6 +51,11 @@ METHODS: list[tuple[str, str, dict[str, Any]]] = [
     ("factorized", "eager", {"weight_decay": 500.0, "lr_schedule": "cosine", "scope": "full"}),
     ("mezo", "eager", {"weight_decay": 500.0, "scope": "full", "queries": 2}),
     ("lozo-m", "eager", {"weight_decay": 50.0, "lr_schedule": "cosine", "steps": 3, "warmup": 7}),
+    ("mezo", "eager", ADAPTER | {"queries": 2}),
+    ("mezo", "eager", ADAPTER | {"lora": "unfused", "kv": "recompute", "adapter_alpha": 5.0, "adapter_rank": 3}),
+    ("zo-sign", "eager", ADAPTER | {"batching": "sequential", "adapter_targets": "all"}),
+    ("mezo-m", "eager", ADAPTER | {"momentum_state": "redrawn", "adapter_targets": "fc1,out_proj"}),
+    ("zo-adam", "eager", ADAPTER | {"weight_decay": 5.0}),
 ]  # fmt: skip
 
 
@@ -69,6 +75,23 @@ def test_a_method_follows_its_formula(
     loss_error, change_error = follow(loaded(spec, source, tiny_task), plain_loop(source, spec), tiny_task.train)
     assert loss_error <= LOSS_TOLERANCE
     assert change_error <= CHANGE_TOLERANCE
+
+
+@pytest.mark.parametrize(("architecture", "targets"), [("llama", "q_proj,v_proj"), ("gpt2", "c_attn,c_fc")])
+def test_an_adapter_stands_beside_weights_that_stay(
+    architecture: str, targets: str, tiny_spec: Make, loaded: Make, plain_loop: Make, tiny_source: Make, tiny_task: Any
+) -> None:
+    """Merged q, k and v and transposed matrices too; every bit of the model is as it was loaded."""
+    spec, source = tiny_spec("mezo", "eager", **ADAPTER, adapter_targets=targets), tiny_source(architecture)
+    executor = loaded(spec, source, tiny_task)
+    before = [parameter.detach().clone() for parameter in executor._scorer.model.parameters()]
+    loss_error, change_error = follow(executor, plain_loop(source, spec), tiny_task.train)
+    assert loss_error <= LOSS_TOLERANCE
+    assert change_error <= CHANGE_TOLERANCE
+    assert all(map(torch.equal, before, executor._scorer.model.parameters()))
+    work = executor.work(tiny_task.train, make_workload(spec).plan(0))
+    assert (work["weight_bytes_written"], work["fold_bytes_written"]) == (0, 0)
+    assert work["adapter_bytes_written"] == 3 * 4 * sum(value.numel() for value in executor.parameters().values())
 
 
 @pytest.mark.parametrize(("workload", "executor", "scope", "architecture"), CELLS)
@@ -136,18 +159,20 @@ def test_three_queries_are_the_mean_of_three_single_ones(
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-@pytest.mark.parametrize("executor", ["official", "eager"])
-@pytest.mark.parametrize("workload", ["lozo", "mezo", "factorized"])
+@pytest.mark.parametrize(
+    ("workload", "executor", "changes"),
+    [*((w, e, {}) for w in ("lozo", "mezo", "factorized") for e in ("official", "eager")), ("mezo", "eager", ADAPTER)],
+)
 def test_every_cell_runs_in_every_precision(
-    workload: str, executor: str, dtype: str, tiny_spec: Make, loaded: Make, tiny_source: Make, tiny_task: Any
+    workload: str, executor: str, changes: dict, dtype: str, tiny_spec: Make, loaded: Make, tiny_source: Make, tiny_task: Any
 ) -> None:
     """The gate's tolerance before the first step, then steps over a fold, all finite."""
     source, batch = tiny_source("opt"), tiny_task.train
-    spec = tiny_spec(workload, executor, dtype=dtype, interval=2, learning_rate=1e-6)
+    spec = tiny_spec(workload, executor, **{"dtype": dtype, "interval": 2, "learning_rate": 1e-6} | changes)
     method = make_workload(spec)
 
     def reference(examples: Any, probes: Any, name: str) -> torch.Tensor:
-        return reference_losses(source, tiny_spec(workload, executor, dtype=name), examples, probes)
+        return reference_losses(source, tiny_spec(workload, executor, **{"dtype": name} | changes), examples, probes)
 
     expect = gate.expected(reference, batch, method.plan(0), dtype, "cpu")
     under_test = loaded(spec, source, tiny_task)

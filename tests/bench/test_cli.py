@@ -54,7 +54,9 @@ def test_list_shows_what_each_cell_supports(bench):
     vllm = outcome.json["executors"]["vllm"]
     lozo = vllm["workloads"]["lozo"]
     assert (lozo["scope"], lozo["lora"], lozo["max_rank"]) == (["lora"], ["dense", "unfused", "fused"], 256)
-    assert vllm["workloads"]["mezo"]["lora"] == ["dense"]
+    mezo = vllm["workloads"]["mezo"]
+    assert (mezo["scope"], mezo["lora"]) == (["lora", "full", "adapter"], ["dense", "unfused", "fused"])
+    assert outcome.json["executors"]["official"]["workloads"]["mezo"]["lora"] == ["dense"]
     assert outcome.json["executors"]["official"]["workloads"]["lozo"]["kv"] == ["recompute"]
     assert "lozo-m" in vllm["workloads"] and "lozo-m" not in outcome.json["executors"]["official"]["workloads"]
     fzoo = outcome.json["workloads"]["fzoo"]

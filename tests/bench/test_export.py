@@ -40,6 +40,21 @@ def test_the_adapter_scores_as_the_run_did(bench, runs, tmp_path, workload):
     assert held_out_loss(adapted(run, tmp_path / "a"), run) == pytest.approx(evaluated(run, "eval"), abs=1e-5)
 
 
+@pytest.mark.parametrize("targets", ["q_proj,v_proj", "all"])
+def test_a_trained_adapter_is_exported_as_it_is(bench, runs, tmp_path, targets):
+    run = runs("eager", workload="mezo", scope="adapter", learning_rate=3e-2, adapter_targets=targets, adapter_alpha=12)
+    for format, load in (("peft", lambda folder: adapted(run, folder)), ("merged", merged)):
+        folder, named = tmp_path / format, ("--state", "last", "--format", format)
+        outcome = bench("export", run.id, *named, "--output", str(folder), "--results", str(run.folder))
+        assert outcome.code == 0, outcome.err
+        assert outcome.json["error"] <= 1e-6
+        assert held_out_loss(load(folder), run) == pytest.approx(evaluated(run, "eval"), abs=1e-5)
+    assert abs(held_out_loss(base(run), run) - evaluated(run, "eval")) > 1e-2
+    assert json.loads((tmp_path / "peft" / "adapter_config.json").read_text())["lora_alpha"] == 12
+    refused = bench("export", run.id, "--rank", "4", "--output", str(tmp_path / "b"), "--results", str(run.folder))
+    assert refused.code == 2 and "the run trained an adapter of rank 8" in refused.err
+
+
 def test_a_reduced_adapter_states_its_error(bench, runs, tmp_path):
     run, errors = runs("eager"), []
     for rank in (1, 4, 12):

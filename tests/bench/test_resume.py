@@ -104,6 +104,8 @@ CELLS = [
     ("eager", "mezo-m", {**DENSE, "momentum_state": "redrawn", "momentum": 0.1}),
     ("eager", "mezo-m", {**DENSE, "dtype": "bfloat16", "queries": 2}),
     ("eager", "zo-adam", {**DENSE, "scope": "full"}),
+    ("eager", "mezo", {"scope": "adapter", "queries": 2}),
+    ("eager", "zo-adam", {"scope": "adapter", "dtype": "float16", "weight_decay": 10.0}),
     ("official", "one-sided", {"queries": 2, "weight_decay": 10.0}),
     ("official", "lozo", {"queries": 2}),
     ("official", "factorized", {"rank": 4}),

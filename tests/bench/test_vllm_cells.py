@@ -72,6 +72,7 @@ def test_three_queries_are_the_mean_of_three_single_ones(
         assert torch.allclose((after[name] - before[name]).double(), mean, rtol=0, atol=1e-6), name
 
 
+ADAPTER = {"scope": "adapter", "learning_rate": 1e-2, "eps": 1e-2}
 CELLS = [
     ("opt", "lozo", {"queries": QUERIES}),
     ("opt", "mezo", {"scope": "lora", "queries": 2}),
@@ -89,8 +90,12 @@ CELLS = [
     ("opt", "lozo-m", {"weight_decay": 50.0, "lr_schedule": "cosine", "lr_warmup": 2}),
     ("opt", "mezo-m", {"momentum_state": "redrawn"}),
     ("opt", "zo-adam", {"scope": "full", "weight_decay": 50.0}),
+    ("opt", "mezo", ADAPTER),
+    ("opt", "mezo", ADAPTER | {"queries": 3, "loop": "requests", "adapter_rank": 4, "adapter_alpha": 10.0}),
+    ("opt", "zo-adam", ADAPTER | {"adapter_targets": "all", "weight_decay": 5.0, "lora": "unfused"}),
     ("qwen3", "lozo", {}),
     ("qwen3", "factorized", {}),
+    ("qwen3", "mezo", ADAPTER | {"adapter_targets": "o_proj,k_proj"}),
 ]
 
 
@@ -100,7 +105,7 @@ def test_a_cell_follows_the_float64_loop(
 ) -> None:
     engine, spec = served(architecture, "float32"), tiny_spec(workload, "vllm", **changes)
     truth, method, executor = plain_loop(engine.source, spec), make_workload(spec), engine.by(spec)
-    forwards = count_forwards(executor)
+    forwards, weights = count_forwards(executor), weights_of(executor)
     for number in range(STEPS):
         batch, before = tiny_task.train[: 8 - number % 3], len(forwards)
         expected = truth.step(number, batch)
@@ -113,13 +118,23 @@ def test_a_cell_follows_the_float64_loop(
         probes = len(losses) if spec.lora == "dense" else 1  # adapters: all probes in one batch
         assert len(forwards) - before == probes == executor.work(batch, method.plan(number))["forwards"]
     assert truth.change_error(executor.parameters()) <= 1e-3
+    stay = [torch.equal(before, after) for before, after in zip(weights, weights_of(executor), strict=True)]
+    assert all(stay) == (spec.scope == "adapter")
+
+
+def weights_of(executor: VllmExecutor) -> list[torch.Tensor]:
+    """Copies of all that vLLM loaded."""
+    return [p.detach().clone() for p in runner_of(executor).model.parameters()]
+
+
+def runner_of(executor: VllmExecutor) -> Any:
+    return executor._llm.llm_engine.model_executor.driver_worker.worker.model_runner
 
 
 def count_forwards(executor: VllmExecutor) -> list[int]:
     """Grows by one with every forward pass of the model."""
     found: list[int] = []
-    runner = executor._llm.llm_engine.model_executor.driver_worker.worker.model_runner
-    runner.model.register_forward_hook(lambda *_: found.append(1))
+    runner_of(executor).model.register_forward_hook(lambda *_: found.append(1))
     return found
 
 
@@ -150,18 +165,20 @@ def executor_noise(direction: Any, name: str, shapes: dict) -> torch.Tensor:
     return draw(direction, shapes, "cpu", torch.float16).noise(name).float()
 
 
-@pytest.mark.parametrize("workload", ["lozo", "mezo", "factorized"])
+@pytest.mark.parametrize(
+    ("workload", "changes"), [("lozo", {}), ("mezo", {}), ("factorized", {}), ("mezo", {"scope": "adapter", "eps": 1e-2})]
+)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_16_bits_pass_the_gate_and_their_folds_are_watched(
-    dtype: str, workload: str, served: Make, tiny_spec: Make, tiny_task: TaskData
+    dtype: str, workload: str, changes: dict, served: Make, tiny_spec: Make, tiny_task: TaskData
 ) -> None:
     """Random weights, too, are the other executors': vLLM loads them under another default type."""
     engine, batch = served("opt", dtype), tiny_task.train
-    spec = tiny_spec(workload, "vllm", dtype=dtype, interval=2, learning_rate=1e-6)
+    spec = tiny_spec(workload, "vllm", dtype=dtype, interval=2, learning_rate=1e-6, **changes)
     method = make_workload(spec)
 
     def reference(rows: Any, probes: Any, type_: str) -> torch.Tensor:
-        return reference_losses(engine.source, tiny_spec(workload, "vllm", dtype=type_), rows, probes)
+        return reference_losses(engine.source, tiny_spec(workload, "vllm", dtype=type_, **changes), rows, probes)
 
     executor = engine.by(spec)
     check, _ = gate.check(executor, gate.expected(reference, batch, method.plan(0), dtype, "cpu"))

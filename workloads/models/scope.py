@@ -26,6 +26,8 @@ def layout(model: nn.Module | ModelSource, scope: str) -> Shapes:
 
     scope    lora: the weights of the linear layers inside the repeated blocks; full: every parameter
     """
+    if scope not in ("lora", "full"):
+        raise ValueError(f"scope {scope} moves no parameters of the model's own")
     module = model if isinstance(model, nn.Module) else skeleton(model)
     turned = transposed(module)
     full = {name: _shape(parameter, name in turned) for name, parameter in module.named_parameters()}

@@ -136,6 +136,12 @@ class Parameters:
 
         self.dense.write(delta)
 
+    @torch.inference_mode()
+    def at(self, name: str, probe: Probe | None) -> torch.Tensor:
+        """A tensor without factors in one state, in a tensor of its own; None: the current state."""
+        weight = self.weights[name]
+        return weight.clone() if probe is None else torch.add(weight, self.draw(probe.direction).noise(name), alpha=probe.shift)
+
     def back(self) -> None:
         """The weights as they were before `write`, bit for bit."""
         if self.dense is not None:

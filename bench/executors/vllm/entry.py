@@ -15,9 +15,10 @@ ENTRY = ExecutorEntry(
     target="bench.executors.vllm.executor:VllmExecutor",
     capabilities=Capabilities(
         loop=("requests", "resident"),
-        scopes={"lowrank": ("lora",), "dense": ("lora", "full"), "factorized": ("lora",)},
+        scopes={"lowrank": ("lora",), "dense": ("lora", "full", "adapter"), "factorized": ("lora",)},
         dtypes={"cpu": DTYPES, "cuda": ("float16", "bfloat16")},
         max_rank={"lowrank": 256, "factorized": 512},
+        max_adapter_rank=512,
         variants=("uncompiled", "no graphs"),
     ),
     fastest={"batching": "paired", "kv": "shared", "lora": "fused", "loop": "resident"},

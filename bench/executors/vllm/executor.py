@@ -17,6 +17,7 @@ from bench.errors import UsageError
 from bench.executors.vllm import engine
 from bench.executors.vllm.requests import Requested, RequestWork
 from bench.registry import check, make_workload
+from workloads.models.adapter import SCOPE, Adapter, kind, reached
 from workloads.models.memory import release
 from workloads.models.scope import layout
 from workloads.steps import core_step
@@ -45,10 +46,11 @@ class VllmExecutor:
         self.spec = spec
         workload = make_workload(spec)
         probes, lowrank = len(workload.plan(0)), workload.kind == "lowrank"
-        full, scoped = layout(source, "full"), layout(source, spec.scope)
+        full, scoped = layout(source, "full"), reached(source, spec)
+        self._adapter = Adapter.of(source, spec) if spec.scope == SCOPE else None
         self._scoped_bytes = sum(math.prod(shape) for shape in scoped.values()) * getattr(torch, spec.dtype).itemsize
         self._slots = 0 if spec.lora == "dense" else probes
-        self._columns = engine.slot_rank(spec.rank * (2 if lowrank else 1))
+        self._columns = engine.slot_rank(spec.adapter_rank if self._adapter else spec.rank * (2 if lowrank else 1))
         self._out_rows = sum(shape[0] for shape in scoped.values() if len(shape) == 2)
         self._in_rows = sum(shape[1] for shape in scoped.values() if len(shape) == 2)
         self._vocabulary = next(iter(full.values()))[0]
@@ -66,7 +68,7 @@ class VllmExecutor:
             rows=self._rows,
             longest=task.max_tokens,
             keeps_keys=not task.single_token_options or task.answer_tokens > 0,
-            modules=sorted({name.split(".")[-2] for name in scoped}),
+            modules=sorted({kind(name) for name in scoped}),
         )
         torch.set_num_threads = set_num_threads  # vLLM's CPU worker puts a stub in its place, for the whole process
         self._requests = self._open_slots(scoped)
@@ -129,7 +131,8 @@ class VllmExecutor:
         return answers
 
     def parameters(self) -> dict[str, torch.Tensor]:
-        return self._rpc("zo_parameters")
+        values = self._rpc("zo_parameters")
+        return values if self._adapter is None else self._adapter.named(values)
 
     def switch(self, spec: RunSpec) -> None:
         """Between steps, in the loaded engine; it must have been loaded for at least as many rows."""
@@ -154,7 +157,7 @@ class VllmExecutor:
         return self._rpc("zo_memory_parts")
 
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
-        spec, n, kind = self.spec, len(probes), probes[0].direction.kind
+        spec, n, direction = self.spec, len(probes), probes[0].direction
         passes = 1 if spec.batching == "paired" else n
         if spec.loop == "resident":
             rows = tree_rows(batch, n, engine.BLOCK) if spec.kv == "shared" else full_rows(batch, n)
@@ -166,19 +169,23 @@ class VllmExecutor:
             tokens, count, forwards = n * asked.tokens, n * asked.requests, passes * asked.waves
             head = (count if asked.waves == 1 and spec.kv == "shared" else tokens) * self._vocabulary
         updates = self._rpc("zo_written", len({probe.direction for probe in probes}))
-        a_rows = self._in_rows if kind == "factorized" else 0
+        a_rows = self._in_rows if direction.kind == "factorized" else 0
         itemsize = getattr(torch, spec.dtype).itemsize
+        slots = n * itemsize * (self._out_rows * self._columns + a_rows * spec.rank)
+        written = {
+            "weight_bytes_written": updates + (n + 1) * (self._scoped_bytes if spec.lora == "dense" else 0),
+            "fold_bytes_written": self._scoped_bytes if direction.factored else 0,
+            "adapter_bytes_written": 0 if spec.lora == "dense" else slots,
+        }
+        if self._adapter is not None:  # the updates, too, go into the adapter
+            written = dict.fromkeys(written, 0) | {"adapter_bytes_written": n * itemsize * self._adapter.size + updates}
         return {
             "forwards": forwards,
             "rows": count,
             "tokens_scored": tokens,
             "tokens_real": tokens,
             "head_rows": head,
-            "weight_bytes_written": updates + (n + 1) * (self._scoped_bytes if spec.lora == "dense" else 0),
-            "fold_bytes_written": 0 if kind == "dense" else self._scoped_bytes,
-            "adapter_bytes_written": 0
-            if spec.lora == "dense"
-            else n * itemsize * (self._out_rows * self._columns + a_rows * spec.rank),
+            **written,
             "host_syncs": 0 if spec.loop == "resident" else forwards,
         }
 
@@ -211,7 +218,7 @@ class VllmExecutor:
             return []
         from vllm.lora.request import LoRARequest
 
-        first = {name.split(".")[-2]: name for name in reversed(scoped)}
+        first = {kind(name): name for name in reversed(scoped)}
         self._folder = tempfile.mkdtemp(prefix="zo-adapter-")
         path = engine.write_empty_adapter(self._folder, {name: scoped[name] for name in first.values()})
         requests = [LoRARequest(f"probe{i}", i, path) for i in range(1, self._slots + 1)]

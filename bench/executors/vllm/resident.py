@@ -16,9 +16,11 @@ from bench.data import Batch, Objective
 from bench.executors.vllm.forward import Forward
 from bench.executors.vllm.scoring import losses_of, option_logprobs
 from bench.executors.vllm.slots import AdapterSlots
+from bench.executors.vllm.trained import TrainedSlots
 from bench.executors.vllm.views import lora_slices, parameter_views
 from bench.registry import make_workload, workload_class
 from workloads.directions import Layout
+from workloads.models.adapter import SCOPE, Adapter
 from workloads.parameters.parameters import Parameters, epochs
 from workloads.steps import core_step
 from workloads.tasks.loss import stacked
@@ -29,7 +31,7 @@ Reach = dict[str, tuple[int, int, int]]
 
 class Resident:
     """Built once per loaded engine. adapters: vLLM's adapter ids, one for each probe; empty for dense workloads; reach: KV
-    handling -> (rows, fewest tokens, most tokens) of one probe's share of a batch."""
+    handling -> (rows, fewest tokens, most tokens) of one probe's share of a batch; layout: the weights that probes reach."""
 
     def __init__(
         self,
@@ -46,13 +48,22 @@ class Resident:
         self.device: torch.device = runner.device
         self.dtype: torch.dtype = runner.model_config.dtype
         self.forward = Forward(runner)
-        self.moved = Parameters({name: views[name] for name in layout}, layout, self.device, self.dtype)
-        self.slots: AdapterSlots | None = None
+        self.trained = Adapter(layout, spec.adapter_rank, spec.adapter_alpha) if spec.scope == SCOPE else None
+        if self.trained is None:
+            self.moved = Parameters({name: views[name] for name in layout}, layout, self.device, self.dtype)
+        else:
+            initial = self.trained.initial(spec.seed, self.device)
+            self.moved = Parameters(initial, self.trained.layout, self.device, torch.float32)
+        self.slots: AdapterSlots | TrainedSlots | None = None
         self.slot_of: list[int] = []
         if adapters:
             manager, kind = runner.lora_manager._adapter_manager, workload_class(spec.workload).kind
             self.slot_of = [manager.lora_index_to_id.index(adapter) for adapter in adapters]
-            self.slots = AdapterSlots(lora_slices(manager, layout), layout, spec.rank, accumulates=kind == "lowrank")
+            slices = lora_slices(manager, layout)
+            if self.trained is None:
+                self.slots = AdapterSlots(slices, layout, spec.rank, accumulates=kind == "lowrank")
+            else:
+                self.slots = TrainedSlots(slices, self.trained)
         self._reach, self.objective = reach, objective
         if self.slots is not None and self.moved.state.fused:
             from workloads.parameters.fold_kernel import warm_up
@@ -96,6 +107,10 @@ class Resident:
         assert self.slots is not None
         with phase("perturb"):
             for slot, probe in zip(self.slot_of, probes, strict=False):
+                if isinstance(self.slots, TrainedSlots):
+                    with mark("state_write"):
+                        self.slots.write(slot, self.moved, probe)
+                    continue
                 drawn, held = self.moved.draw(probe.direction), self.moved.state.factor(probe.direction.epoch)
                 with mark("state_write"):
                     self.slots.write(slot, drawn, probe.shift, held)
@@ -107,6 +122,9 @@ class Resident:
             if self.lora == "dense":
                 self.moved.write(None)
             return False
+        if isinstance(self.slots, TrainedSlots):
+            self.slots.write(self.slot_of[0], self.moved, None)
+            return True
         pending = self.moved.state.pending
         kept = {epoch for epoch, held in pending.items() if held.last.kind == "lowrank"}
         self.moved.fold(kept)
@@ -155,11 +173,12 @@ class Resident:
         parameters = {p.data_ptr(): p.numel() * p.element_size() for p in self.runner.model.parameters()}
         caches = {c.data_ptr(): c.numel() * c.element_size() for c in self.runner.kv_caches}
         held = self.moved.nbytes()
+        trained = 0 if self.trained is None else 4 * self.trained.size
         return {
             "weights": sum(parameters.values()) + held["copy"],
             "kv_pool": sum(caches.values()),
             "adapter_slots": self.slots.nbytes() if self.slots else 0,
-            "accumulated_state": held["accumulated_state"],
+            "accumulated_state": held["accumulated_state"] + trained,
             "running_means": held["running_means"],
         }
 
