@@ -1,4 +1,4 @@
-"""`python -m analysis report PATH... --output DIR` and `losses PATH... --output FILE`: pages and figures from result files."""
+"""`python -m analysis`: `report`, `losses` and `gradients` PATH..., `race` FILE...: pages and figures from what was measured."""
 
 from __future__ import annotations
 
@@ -65,6 +65,33 @@ def history(paths: Paths, output: Annotated[str, typer.Option(help="the picture 
     draw(found, Path(output))
     listed = [{"point": e.line, "commit": e.run.result.source["commit"], "step_s": e.seconds.value} for e in found]
     print(json.dumps({"output": output, "entries": listed}, separators=(",", ":")))
+
+
+@app.command()
+def race(
+    paths: Annotated[list[str], typer.Argument(help="race files, as `python -m bench race` writes them")],
+    output: Annotated[str, typer.Option(help="the picture to write; its suffix is the format")] = "race.png",
+) -> None:
+    """What each algorithm took to the target: a figure, and the table as Markdown."""
+    from analysis.race import load, markdown
+    from analysis.race_figures import draw
+
+    found = load(paths)
+    draw(found, Path(output))
+    print(markdown(found))
+
+
+@app.command()
+def gradients(
+    paths: Paths, output: Annotated[str, typer.Option(help="the picture to write; its suffix is the format")] = "gradients.png"
+) -> None:
+    """How good the gradient estimates are that `run --record gradient_quality` watched: a figure, and a table as Markdown."""
+    from analysis.gradients import draw, markdown, watched
+    from analysis.runs import load_runs
+
+    found = watched(load_runs(paths))
+    draw(found, Path(output))
+    print(markdown(found))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,12 +12,18 @@ from bench.cli_options import ExportFormat, Format, Results, State, described, o
 from bench.config import MEASURE, METHOD, WHAT, RunOptions, RunSpec, settings
 from bench.defaults import PLACES
 from bench.errors import UsageError, option, program
+from bench.errors import command as typed
 from bench.program import call
 from bench.registry import EXECUTORS
 
 OF_A_POINT = ("directions", "upstream", "steps")
 ABLATED = [name for name, found in settings(RunSpec).items() if found.panel in (WHAT, METHOD) and name not in OF_A_POINT]
 """What all points of an ablation share; their features and how they are measured is its own."""
+
+OF_A_RUN = ("workload", "learning_rate", "eps", "seed", "directions", "upstream")
+RACED = [name for name, found in settings(RunSpec).items() if found.panel in (WHAT, METHOD) and name not in OF_A_RUN]
+RACED += ["until", "eval_every"]
+"""What all runs of a race share; what is not theirs to choose is picked by the grid, or an algorithm's own."""
 
 app = typer.Typer(
     name="bench",
@@ -201,6 +207,34 @@ def reproduce(
 
     measured: dict[str, Any] = {"models": models or [], "batch_sizes": batch_sizes, "steps": steps}
     raise typer.Exit(command(name, given, **measured, budget=budget, results=results))
+
+
+@app.command()
+@takes(RunSpec, RACED, into="given", until="none; it has to be given")
+def race(
+    context: typer.Context,
+    given: dict[str, Any],
+    workload: Annotated[
+        list[str] | None, of_field(RunSpec, "workload", help="ZO algorithm; may be repeated.", show_default="all that there are")
+    ] = None,
+    executor: Annotated[str, of_field(RunSpec, "executor")] = "vllm",
+    seeds: Annotated[int, described("Seeds that race at the settings picked, from 0 on.", "5", panel=MEASURE)] = 5,
+    lr_grid: Annotated[
+        str, described("Learning rates tried, as multiples of each workload's own.", "0.3,1,3", panel=METHOD, metavar="X,X")
+    ] = "0.3,1,3",
+    eps_grid: Annotated[str, described("Values of eps tried.", "1e-3,1e-2", panel=METHOD, metavar="X,X")] = "1e-3,1e-2",
+    tuning_steps: Annotated[
+        int | None, described("Steps of a run of the grid, warm-up included.", "as many as in the race", panel=METHOD)
+    ] = None,
+    timeout: Annotated[float, described("Seconds after which a run is ended.", "3600", panel=MEASURE)] = 3600.0,
+    results: Results = "results",
+) -> None:
+    """Several algorithms on their way to one target, each at the best settings of a grid; the same call goes on."""
+    from bench.commands.race import race as command
+
+    how: dict[str, Any] = {"workloads": workload or [], "seeds": seeds, "rates": lr_grid, "sizes": eps_grid}
+    how |= {"tuning_steps": tuning_steps, "timeout_s": timeout, "results": results, "command": typed(*context.obj)}
+    raise typer.Exit(command(given | {"executor": executor}, **how))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -189,6 +189,8 @@ class RunSpec:
     )
     evaluate: bool = False
     variant: str = ""
+    tuning: bool = False
+    """A run that settings are picked by: it never looks at the held-out split (bench.commands.race)."""
 
     def __post_init__(self) -> None:
         if self.variant and self.variant not in VARIANTS:

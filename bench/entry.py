@@ -28,6 +28,7 @@ class Capabilities:
     variants    rungs of the attribution it can be switched to (bench.api.VARIANTS)
     upstream    published repositories whose loops it has, for --directions upstream
     means       whether it moves along running means of the steps
+    rewinds     whether a loaded one can be put back to its start and run with another seed, learning rate and eps
     """
 
     batching: tuple[str, ...] = ("sequential", "paired")
@@ -43,6 +44,7 @@ class Capabilities:
     variants: tuple[str, ...] = ()
     upstream: tuple[str, ...] = ()
     means: bool = True
+    rewinds: bool = True
 
     def publishes(self, workload: type[Workload], queries: int) -> bool:
         """Whether the loop of a workload is upstream's own here: upstream has one query."""

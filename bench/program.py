@@ -48,14 +48,14 @@ def whole(main: Callable[[], int], left_out: str | None = None) -> int:
 def call(app: Any, arguments: Sequence[str], name: str) -> int:
     """Run a typer app. Exit codes: 0 done, 1 failed or regression, 2 usage; one line on stderr for 1 and 2.
 
-    name: how the program is started. A first argument --debug is the app's own, and prints where an error came from.
+    name: how the program is started; a command finds the arguments in its context's `obj`. A first argument --debug is the app's own, and prints where an error came from.
     """
     import typer
 
     debug = "--debug" in arguments[:1]
     parse_error = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")  # not exported by name
     try:
-        return int(app(list(arguments), prog_name=name, standalone_mode=False) or 0)
+        return int(app(list(arguments), prog_name=name, standalone_mode=False, obj=list(arguments)) or 0)
     except UsageError as error:
         return complain(str(error), 2, debug)
     except parse_error as error:  # type: ignore[misc]

@@ -13,6 +13,7 @@ bench.program
 bench.config
 bench.api bench.result
 bench.steptimes
+bench.raced
 bench.entry
 bench.registry bench.nvml
 bench.environment
@@ -29,6 +30,7 @@ bench.__main__
 READS_RESULTS = {
     "bench.result",
     "bench.steptimes",
+    "bench.raced",
     "bench.entry",
     "bench.errors",
     "bench.program",

@@ -26,6 +26,7 @@ ENTRY = ExecutorEntry(
         scopes={"lowrank": BOTH, "dense": BOTH, "factorized": BOTH},
         upstream=tuple(ORIGINS),
         means=False,
+        rewinds=False,
     ),
     fastest={"batching": "sequential", "kv": "recompute", "lora": "dense", "loop": "requests"},
     check=check,

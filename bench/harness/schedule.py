@@ -16,7 +16,7 @@ def schedule(spec: RunSpec) -> list[tuple[int, tuple[Duty, ...]]]:
     checksum    of the state: at every pause, so that a resumed run can prove that it goes on from the same one
     checkpoint  a snapshot, every `checkpoint_every` steps; none at the end, where the run is over
     dev         the dev split, every `eval_every` timed steps and at the end
-    eval        the held-out split, before the first step and at the end
+    eval        the held-out split, before the first step and at the end; a tuning run never looks at it
     best        the held-out split again at the state of the lowest dev loss, at the end
     """
     end = spec.warmup + spec.steps
@@ -30,7 +30,8 @@ def schedule(spec: RunSpec) -> list[tuple[int, tuple[Duty, ...]]]:
             duties.append("checkpoint")
         if spec.evaluate:
             duties += ["dev"] if step in dev or (step == end and spec.eval_every) else []
-            duties += ["eval"] if step in (0, end) else []
-            duties += ["best"] if step == end else []
+            if not spec.tuning:
+                duties += ["eval"] if step in (0, end) else []
+                duties += ["best"] if step == end else []
         found.append((step, tuple(duties)))
     return found

@@ -66,43 +66,68 @@ def run_session(job: Job, emit: Emit) -> None:
     spec, history, emit = RunSpec.from_json(job.spec), job.history(), timed_stages(emit)
     emit({"event": "stage", "name": "load"})
     inputs = prepare(spec, job.index)
-    refuse_others(inputs, job.recorded | history.data, spec)
-    summary = dict(inputs.task.summary)
-    warnings = (*summary.pop("warnings", ()), *inputs.warnings)
-    emit({"event": "data", **digests(inputs), **summary, "trains": inputs.trains})
-    for text in warnings:
-        emit({"event": "warning", "text": text})
-    workload, stream = make_workload(spec), batches(spec, inputs)
-    first = next(stream)
+    tell(job, spec, history, inputs, emit)
     emit({"event": "stage", "name": "check"})
-    expect = gate.expected(inputs.reference, first, workload.plan(0), spec.dtype, spec.device)
+    expect = expected(spec, inputs)
     emit({"event": "stage", "name": "load"})
     executor = make_executor(spec.executor)
     try:
         started = time.perf_counter()
         executor.load(spec, inputs.source, inputs.task)
         inputs.clock.synchronize()
-        emit({"event": "loaded", "load_s": time.perf_counter() - started, "fold_every": fold_every(executor, workload, first)})
-        emit({"event": "stage", "name": "check"})
-        check, warning = gate.check(executor, expect)
-        emit({"event": "check", **asdict(check)})
-        if warning:
-            emit({"event": "warning", "text": warning})
-        if check.passed:
-            keeper = Keeper(executor, workload, history, emit, Path(job.journal) if job.journal else None, job.index)
-            keeper.rebuild()
-            Training(spec, job, inputs, executor, workload, emit, keeper).run(first, stream)
-        torch = sys.modules.get("torch")
-        threads = {"threads": torch.get_num_threads()} if torch else {}
-        details = executor.details()
-        for text in details.pop("warnings", ()):
-            emit({"event": "warning", "text": text})
-        emit({"event": "details", **threads, **details})
-        emit({"event": "done"})
-        if check.passed:
-            keeper.finish()
+        go(job, spec, history, inputs, executor, expect, emit, time.perf_counter() - started)
     finally:
         executor.close()
+
+
+def tell(job: Job, spec: RunSpec, history: History, inputs: Inputs, emit: Emit) -> None:
+    """Report what the session has found; UsageError when it is not what the run began with."""
+    refuse_others(inputs, job.recorded | history.data, spec)
+    summary = dict(inputs.task.summary)
+    warnings = (*summary.pop("warnings", ()), *inputs.warnings)
+    emit({"event": "data", **digests(inputs), **summary, "trains": inputs.trains})
+    for text in warnings:
+        emit({"event": "warning", "text": text})
+
+
+def expected(spec: RunSpec, inputs: Inputs) -> gate.Expected:
+    """What the first batch should score, by the reference."""
+    plan = make_workload(spec).plan(0)
+    return gate.expected(inputs.reference, next(batches(spec, inputs)), plan, spec.dtype, spec.device)
+
+
+def go(
+    job: Job,
+    spec: RunSpec,
+    history: History,
+    inputs: Inputs,
+    executor: Executor,
+    expect: gate.Expected,
+    emit: Emit,
+    load_s: float,
+) -> None:
+    """What a session does with a loaded executor: check, steps, evaluations, profile. load_s: seconds that loading took."""
+    workload, stream = make_workload(spec), batches(spec, inputs)
+    first = next(stream)
+    emit({"event": "loaded", "load_s": load_s, "fold_every": fold_every(executor, workload, first)})
+    emit({"event": "stage", "name": "check"})
+    check, warning = gate.check(executor, expect)
+    emit({"event": "check", **asdict(check)})
+    if warning:
+        emit({"event": "warning", "text": warning})
+    if check.passed:
+        keeper = Keeper(executor, workload, history, emit, Path(job.journal) if job.journal else None, job.index)
+        keeper.rebuild()
+        Training(spec, job, inputs, executor, workload, emit, keeper).run(first, stream)
+    torch = sys.modules.get("torch")
+    threads = {"threads": torch.get_num_threads()} if torch else {}
+    details = executor.details()
+    for text in details.pop("warnings", ()):
+        emit({"event": "warning", "text": text})
+    emit({"event": "details", **threads, **details})
+    emit({"event": "done"})
+    if check.passed:
+        keeper.finish()
 
 
 def batches(spec: RunSpec, inputs: Inputs) -> Any:
@@ -181,7 +206,7 @@ class Training:
                     keeper.snapshot(step, "checkpoint")
                 case "dev":
                     self.evaluate(step, "dev")
-                    if keeper.best == step:
+                    if keeper.best == step and not self.spec.tuning:
                         self.stage("checkpoint")
                         keeper.snapshot(step, "best")
                 case "eval":

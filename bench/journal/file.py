@@ -72,6 +72,16 @@ def read_journal(path: Path | str) -> Journal:
     return Journal(path, header, sessions, len(bodies), length)
 
 
+def read_head(path: Path) -> Header | None:
+    """What a run was to be, by the first line of its journal; None for a file that is no journal."""
+    try:
+        with open(path, "rb") as file:
+            body = _body(1, file.readline().removesuffix(b"\n"))
+        return None if body is None else read_header(body)
+    except (OSError, ValueError, RecursionError, UsageError):
+        return None
+
+
 def find_journals(run: str, folder: Path) -> list[Path]:
     """What a user means by the path of a journal or result, or the id of a run or pair. UsageError when there is none."""
     named = Path(run)

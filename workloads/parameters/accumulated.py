@@ -65,6 +65,12 @@ class AccumulatedState:
         self._prepared: tuple[dict[str, torch.Tensor], FusedFold] | None = None
         self._watched: deque[torch.Tensor] = deque(maxlen=REMEMBERED_FOLDS)  # [changed share, cosine] each
 
+    def begin_again(self, folds: int) -> None:
+        """Nothing pending after so many folds, none of which was watched."""
+        self.pending.clear()
+        self._watched.clear()
+        self.folds = folds
+
     def add(self, drawn: Drawn, coefficient: torch.Tensor) -> None:
         """acc += coefficient * U of this direction; the coefficient is a 0-d tensor and is not read back."""
         new = Pending(drawn.direction, drawn.u_flat, coefficient * drawn.scale)

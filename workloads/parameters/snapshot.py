@@ -25,7 +25,8 @@ def save(weights: dict[str, torch.Tensor], state: AccumulatedState, means: Runni
     tensors |= {f"{PENDING}{i}": _copy(pending.flat) for i, pending in enumerate(held)}
     tensors |= {f"{AMOUNT}{i}": _copy(pending.amount) for i, pending in enumerate(held) if pending.amount is not None}
     tensors |= {MEANS + name: _copy(tensor) for name, tensor in means.tensors().items()}
-    return Snapshot(tensors, {"pending": [asdict(pending.last) for pending in held], "means": means.facts()})
+    facts = {"pending": [asdict(pending.last) for pending in held], "means": means.facts(), "folds": state.folds}
+    return Snapshot(tensors, facts)
 
 
 def restore(
@@ -40,7 +41,7 @@ def restore(
         weight.copy_(snapshot.tensors[WEIGHT + name])
     if dense is not None:
         dense.sync()
-    state.pending.clear()
+    state.begin_again(snapshot.facts.get("folds", 0))  # snapshots of before they were counted have none
     for i, fields in enumerate(snapshot.facts["pending"]):
         last = Direction(**fields)
         flat, amount = (snapshot.tensors.get(f"{part}{i}") for part in (PENDING, AMOUNT))

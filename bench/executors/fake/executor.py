@@ -119,6 +119,7 @@ class FakeExecutor:
 
     def switch(self, spec: RunSpec) -> None:
         self.calls.append("switch")
+        self.checked, self.evaluations = False, 0  # as if it had been loaded anew
 
     def evaluate(self, examples: Batch) -> Any:
         """The scripted share of the examples gets its label right, each with a margin of 1."""
