@@ -100,8 +100,8 @@ class Entrant:
 
     @property
     def grid(self) -> list[float]:
-        """Steps to the target of each point of the grid, the fewest first; inf where it was not reached."""
-        return sorted(float(h.reached.step) if h.reached else inf for h in self.tuning)
+        """Dev loss at the end of each run of the grid, the lowest first; inf where a run broke."""
+        return sorted(h.marks[-1].loss if h.status == "passed" and h.marks else inf for h in self.tuning)
 
     @property
     def on_the_edge(self) -> bool:
@@ -200,7 +200,7 @@ HEADINGS = (
     "steps, s",
     "peak memory, MB",
     "held out",
-    "grid: got there, steps",
+    "dev loss over the grid",
 )
 
 
@@ -209,8 +209,7 @@ def cells(standing: Standing, entrant: Entrant) -> tuple[str, ...]:
     steps, first = entrant.middle("steps"), entrant.heats[0]
     there, memory, held_out = f"{entrant.there} of {len(entrant.heats)}", entrant.memory, entrant.held_out
     against = standing.against.get(entrant.workload)
-    grid = f"{sum(map(isfinite, entrant.grid))} of {len(entrant.grid)}, {spelled(min(entrant.grid, default=inf), entrant.budget)}"
-    grid += f" to {spelled(max(entrant.grid, default=inf), max((h.budget for h in entrant.tuning), default=0))}"
+    grid = f"{_loss(entrant.grid[0])} to {_loss(entrant.grid[-1])}" if entrant.grid else "-"
     return (
         entrant.workload,
         f"{first.learning_rate:g}{' (edge)' if entrant.on_the_edge else ''}",
@@ -248,17 +247,18 @@ def reading(standing: Standing) -> Iterator[str]:
     middles = [e.middle("steps").value for e in standing.entrants if isfinite(e.middle("steps").value)]
     if middles:
         yield f"steps at the settings picked: {max(middles) / min(middles):.1f}x between the slowest and the fastest algorithm"
-    yield f"steps within one algorithm's grid, slowest / fastest point: {', '.join(map(_grid_spread, standing.entrants))}"
+    tuned = [e for e in standing.entrants if e.grid and isfinite(e.grid[0])]
+    if tuned:
+        low, high = (of(e.grid[0] for e in tuned) for of in (min, max))
+        wider = [e.workload for e in tuned if e.grid[-1] - e.grid[0] > high - low]
+        yield f"dev loss after {tuned[0].tuning[0].budget} steps: {low:.3f} to {high:.3f} between algorithms at their best settings"
+        yield f"the grid of one algorithm spreads further than that, tuning mattered more: {', '.join(wider) or 'for none'}"
     if edge := [e.workload for e in standing.entrants if e.on_the_edge]:
         yield f"settings at the edge of the grid, a wider one may do better: {', '.join(edge)}"
 
 
-def _grid_spread(entrant: Entrant) -> str:
-    grid, budget = entrant.grid, max((h.budget for h in entrant.tuning), default=0)
-    if not grid or not isfinite(grid[0]):
-        return f"{entrant.workload} not reached"
-    more, slowest = ("", grid[-1]) if isfinite(grid[-1]) else ("over ", float(budget))
-    return f"{entrant.workload} {more}{slowest / grid[0]:.1f}x"
+def _loss(value: float) -> str:
+    return f"{value:.3f}" if isfinite(value) else "broke"
 
 
 def rendered(standings: Sequence[Standing]) -> Iterator[object]:

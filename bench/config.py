@@ -240,7 +240,7 @@ class RunOptions:
     sessions: int = setting(MEASURE, "Fresh processes for each executor.", "3; opt-tiny: 1", 3)
     timeout_s: float = setting(MEASURE, "Seconds after which a session is ended.", "3600", 3600.0, spelled="--timeout")
     profile: bool = setting(MEASURE, "A separate profiled pass after the timing.", "yes", True)
-    record: tuple[str, ...] = setting(MEASURE, "Recorder of the profiled pass; may be repeated.", "all", ())
+    record: tuple[str, ...] = setting(MEASURE, "Recorder of the profiled pass; may be repeated.", "all but gradient_quality", ())
     trace: bool = setting(MEASURE, "Keep a trace of the profiled pass for Perfetto.", "no", False)
     results: str = setting(MEASURE, "Folder of the result files; they go into its local/.", "results", "results", metavar="DIR")
     log_to: tuple[str, ...] = setting(

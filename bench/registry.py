@@ -99,6 +99,7 @@ RECORDERS = Table(
         "memory": "bench.recorders.memory:Memory",
         "energy": "bench.recorders.energy:Energy",
         "roofline": "bench.recorders.roofline:Roofline",
+        "gradient_quality": "bench.recorders.gradient_quality:GradientQuality",
     },
 )
 

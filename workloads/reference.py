@@ -6,7 +6,7 @@ batching, no adapters, the loss spelled out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from bench.config import RunSpec
 from bench.data import Batch, ModelSource
 from workloads.directions import draw
 from workloads.models.adapter import FLAT, SCOPE, Adapter
-from workloads.models.scope import layout, views
+from workloads.models.scope import layout, transposed, views
 from workloads.models.weights import load_model
 
 
@@ -32,8 +32,7 @@ def reference_losses(
     dtype = getattr(torch, spec.dtype)
     model = load_model(source, dtype, spec.device).to(arithmetic or dtype)
     states = _adapter_states(model, spec, probes) if spec.scope == SCOPE else _states(model, spec, probes)
-    loss = _target_loss if spec.objective == "nll" else _loss
-    return torch.stack([loss(model, batch) for _ in states]).cpu()
+    return torch.stack([plain_loss(model, batch, spec.objective) for _ in states]).cpu()
 
 
 def _states(model: nn.Module, spec: RunSpec, probes: Sequence[Probe]) -> Iterator[None]:
@@ -62,6 +61,27 @@ def _adapter_states(model: nn.Module, spec: RunSpec, probes: Sequence[Probe]) ->
         for name, weight in base.items():
             weights[name].copy_(weight + adapter.change(named, name))
         yield
+
+
+def plain_loss(model: nn.Module, batch: Batch, objective: str) -> torch.Tensor:
+    """The objective of a batch under the model's own weights, 0-d; back-propagation goes through it."""
+    return (_target_loss if objective == "nll" else _loss)(model, batch)
+
+
+def true_gradient(
+    source: ModelSource, spec: RunSpec, parameters: Mapping[str, torch.Tensor], batch: Batch
+) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss of a batch at these values of the scoped parameters, and its gradient by back-propagation, all in float64 on the CPU:
+    name -> tensor in the shape of `layout`."""
+    model = load_model(source, torch.float32, "cpu").double()
+    with torch.no_grad():
+        for name, view in views(model, spec.scope).items():
+            view.copy_(parameters[name])
+    turned = transposed(model)
+    scoped = {name: model.get_parameter(name).requires_grad_(True) for name in parameters}
+    loss = plain_loss(model, batch, spec.objective)
+    found = dict(zip(scoped, torch.autograd.grad(loss, list(scoped.values())), strict=True))
+    return loss.item(), {name: gradient.t() if name in turned else gradient for name, gradient in found.items()}
 
 
 def _loss(model: nn.Module, batch: Batch) -> torch.Tensor:

@@ -35,7 +35,12 @@ def available(name: str, device: str) -> str | None:
 
 def beside_blocks() -> list[str]:
     """The recorders of a point among others in one process: all but those that need seconds of steps to themselves."""
-    return [name for name in RECORDERS if resolve(RECORDERS, "--record", name).watches != "steps"]
+    return [name for name in unasked() if resolve(RECORDERS, "--record", name).watches != "steps"]
+
+
+def unasked() -> list[str]:
+    """The recorders that watch where none is named."""
+    return [name for name in RECORDERS if not getattr(resolve(RECORDERS, "--record", name), "asked", False)]
 
 
 def observe(
@@ -43,7 +48,7 @@ def observe(
 ) -> tuple[Findings, list[str]]:
     """Run `context.steps` profiled core steps under the named recorders and hand over what they found.
 
-    names       recorders of `bench.registry.RECORDERS`; an empty sequence means all that this device supports
+    names       recorders of `bench.registry.RECORDERS`; an empty sequence means `unasked()`, as far as this device supports them
     run_step    runs one whole core step (perturb, score, update; a fold when due). Called with 0, 1, 2, ... each once and
                 in order; the caller adds the number of steps already made. Extra calls warm the profiler up, and recorders
                 that the profiler would disturb (energy) get steps of their own, a few seconds of them.
@@ -56,7 +61,7 @@ def observe(
 
     profile = Profile(context.device, trace_path)
     recorders, warnings = [], []
-    for name in names or RECORDERS:
+    for name in names or unasked():
         reason = available(name, context.device.type)
         if reason is None:
             recorders.append(resolve(RECORDERS, "--record", name)(context, profile))

@@ -17,11 +17,13 @@ class BaseRecorder:
 
     watches    "trace": steps under the shared profiler; "steps": steps of their own without it, for what the profiler would
                disturb; None: no steps, the findings are derived or measured apart
+    asked      whether it watches only where it is named: what takes longer than all the others together
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
     watches: ClassVar[Literal["trace", "steps"] | None] = None
+    asked: ClassVar[bool] = False
 
     def __init__(self, context: ProfileContext, profile: Profile) -> None:
         self.context = context

@@ -62,6 +62,11 @@ def _lines(findings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             f"at best {floor['floor_s'] * 1e3:.3g} ms ({floor['binds']} binds): {roof['achieved']:.1%} achieved, "
             f"{roof['achieved_executed']:.1%} counting the work as configured"
         )
+    if quality := findings.get("gradient_quality"):
+        yield (
+            f"estimate and true gradient: cosine {quality['cosine']:.3g} (mean of {quality['draws']} draws), "
+            f"signs agree in {quality['sign_agreement']:.0%}, slopes off by {quality['slope_error']:.1%}"
+        )
 
 
 def _time(seconds: float | None, span: float) -> tuple[str, str]:

@@ -29,9 +29,10 @@ class Plan:
     tuning_steps: int | None = None
 
     def grid(self, base: RunSpec) -> list[RunSpec]:
+        """Runs that look at the dev split once, at their end."""
         steps = base.steps if self.tuning_steps is None else max(1, self.tuning_steps - base.warmup)
         points = [(float(f"{base.learning_rate * rate:.3g}"), eps) for rate in self.rates for eps in self.sizes]
-        common = replace(base, seed=TUNING_SEED, steps=steps, tuning=True)
+        common = replace(base, seed=TUNING_SEED, steps=steps, tuning=True, eval_every=base.warmup + steps)
         return [replace(common, learning_rate=rate, eps=eps) for rate, eps in points]
 
     def heats(self, base: RunSpec, rate: float, eps: float) -> list[RunSpec]:
@@ -75,12 +76,6 @@ def numbers(name: str, text: str) -> tuple[float, ...]:
 
 
 def best(results: Sequence[Result]) -> Result | None:
-    """The run of a grid that got to the target in the fewest steps, or else has the lowest dev loss; None where all broke."""
+    """The run of a grid with the lowest dev loss at its end; None where all broke."""
     usable = [result for result in results if result.status == "passed"]
-    return min(usable, key=_merit, default=None)
-
-
-def _merit(result: Result) -> tuple[float, float]:
-    session = result.sessions[0]
-    dev = [e.loss for e in session.evaluations if e.split == "dev"]
-    return session.reached.step if session.reached else math.inf, dev[-1] if dev else math.inf
+    return min(usable, key=lambda result: [e.loss for e in result.sessions[0].evaluations if e.split == "dev"][-1], default=None)

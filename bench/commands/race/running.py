@@ -158,7 +158,7 @@ class Heats:
         begun = [(run, log) for run, log in open_ if run.logs.get(0) is log and log.stage != "start"]
         status = whole.result().status
         for run, log in begun[:1] or ([] if self.runner.stop.signal else open_):
-            log.fail(status, error)
+            log.fail(status, error.replace(f"at {whole.where}", f"at {log.where}"))
             log.resumable = whole.resumable or self.runner.stop.signal is not None
             run.logs[0] = log
             self._end(run, log)
