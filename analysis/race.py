@@ -251,7 +251,8 @@ def reading(standing: Standing) -> Iterator[str]:
     if tuned:
         low, high = (of(e.grid[0] for e in tuned) for of in (min, max))
         wider = [e.workload for e in tuned if e.grid[-1] - e.grid[0] > high - low]
-        yield f"dev loss after {tuned[0].tuning[0].budget} steps: {low:.3f} to {high:.3f} between algorithms at their best settings"
+        steps = tuned[0].tuning[0].budget
+        yield f"dev loss after {steps} steps: {low:.3f} to {high:.3f} between algorithms at their best settings"
         yield f"the grid of one algorithm spreads further than that, tuning mattered more: {', '.join(wider) or 'for none'}"
     if edge := [e.workload for e in standing.entrants if e.on_the_edge]:
         yield f"settings at the edge of the grid, a wider one may do better: {', '.join(edge)}"
