@@ -48,8 +48,8 @@ def whole(main: Callable[[], int], left_out: str | None = None) -> int:
 def call(app: Any, arguments: Sequence[str], name: str) -> int:
     """Run a typer app. Exit codes: 0 done, 1 failed or regression, 2 usage; one line on stderr for 1 and 2.
 
-    name: how the program is started; the arguments are its commands' `context.obj`. A first argument --debug is the app's own, and
-    prints where an error came from.
+    name: how the program is started. Its commands find the arguments in `context.obj`. A first argument --debug is the app's own,
+    and prints where an error came from.
     """
     import typer
 
