@@ -23,7 +23,7 @@ bench.harness
 bench.defaults
 bench.commands
 bench.cli_options
-bench.cli bench.notebook
+bench.cli bench.notebook bench.trainer
 bench.__main__
 """
 """From the ground up. A module may import from its own line and from those above it here; a package stands for all it holds."""

@@ -10,7 +10,7 @@ from typing import Any
 from bench.config import RunOptions, RunSpec
 from bench.defaults import PLACES, pick_device, places
 from bench.errors import UsageError, option
-from bench.harness.conduct import RunInProgress, conduct
+from bench.harness.conduct import RunInProgress, Watch, conduct
 from bench.journal.events import SessionLog
 from bench.journal.file import SUFFIX, Journal, JournalWriter, find_journals
 from bench.journal.store import Store
@@ -19,7 +19,15 @@ from bench.registry import check as check_spec
 from bench.terminal import stderr_console
 
 
-def resume(run: str, moved: dict[str, Any], *, timeout_s: float | None = None, results: str = RunOptions.results) -> int:
+def resume(
+    run: str,
+    moved: dict[str, Any],
+    *,
+    timeout_s: float | None = None,
+    results: str = RunOptions.results,
+    quiet: bool = False,
+    watch: Watch | None = None,
+) -> int:
     """run: id of a run or of a pair, or the path of a journal or result; moved: where model, data and upstream's code are now.
 
     Returns the exit code.
@@ -38,7 +46,7 @@ def resume(run: str, moved: dict[str, Any], *, timeout_s: float | None = None, r
             options = replace(journal.header.options, results=str(folder.parent))
             runs.append(reopen(journal, spec, writer, store))
         options = options if timeout_s is None else replace(options, timeout_s=timeout_s)
-        return conduct(runs, options, store, stderr_console())
+        return conduct(runs, options, store, stderr_console(), quiet=quiet, watch=watch)
 
 
 def check(journal: Journal, moved: dict[str, Any]) -> RunSpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import geometric_mean, median
@@ -64,6 +64,10 @@ class RunInProgress:
         )
 
 
+Watch = Callable[[Event], bool]
+"""Is given every event of a session, and says whether to end it; it may be gone on with."""
+
+
 def conduct(
     runs: Sequence[RunInProgress],
     options: RunOptions,
@@ -72,6 +76,7 @@ def conduct(
     *,
     quiet: bool = False,
     tables: bool = True,
+    watch: Watch | None = None,
 ) -> int:
     """All sessions that are still to be done, then a table and the summary (its JSON line not when `quiet`). Returns the exit
     code."""
@@ -81,7 +86,7 @@ def conduct(
         with stoppable() as stop:
             for run, index in schedule(runs, options.sessions):
                 if stop.signal is None and run.going and len(run.result.sessions) == index:
-                    one_session(run, index, options, store, stop, console, tell)
+                    one_session(run, index, options, store, stop, console, tell, watch)
     except UsageError:
         for run in runs:
             if not (run.result.sessions or run.logs):  # nothing of it has begun
@@ -127,7 +132,14 @@ def schedule(runs: Sequence[RunInProgress], sessions: int) -> Iterator[tuple[Run
 
 
 def one_session(
-    run: RunInProgress, index: int, options: RunOptions, store: Store, stop: Stop, console: Console, tell: Teller
+    run: RunInProgress,
+    index: int,
+    options: RunOptions,
+    store: Store,
+    stop: Stop,
+    console: Console,
+    tell: Teller,
+    watch: Watch | None = None,
 ) -> None:
     """Run a session, add it to its result, write the file. UsageError when the session found the input bad."""
     spec, name = run.spec, run.name
@@ -147,6 +159,8 @@ def one_session(
                 run.journal.event(index, event)
             tell(name, event)
             bar(event)
+            if watch is not None and watch(event) and stop.signal is None:
+                stop.signal = "whoever watched it"
 
         where, began = store.local / f"{run.stem}.log", time.monotonic()
         log = run_process(job, timeout_s=options.timeout_s, log_path=where, stop=stop, on_event=note, log=begun)
