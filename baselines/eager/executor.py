@@ -103,7 +103,8 @@ class EagerExecutor:
         """The log-probs are normalised over the vocabulary whatever `kv` is."""
         self._write_current()
         size = self.spec.batch_size
-        form = "tree" if self.spec.kv == "shared" and self.spec.scope == "lora" else "full"
+        packed = self.spec.kv == "shared" and self.spec.scope == "lora" and self._scorer.packs
+        form = "tree" if packed else "full"
         parts = [self._scores(examples[i : i + size], 1, form)[0] for i in range(0, len(examples), size)]
         self._restore()
         return stacked(parts).cpu()
