@@ -154,11 +154,10 @@ def middle(values: Sequence[float]) -> Middle:
     if not values:
         raise ValueError("no runs")
     ordered, n = sorted(values), len(values)
-    cut = max((k for k in range((n + 1) // 2) if 1 - 2 * stats.binom.cdf(k, n, 0.5) >= LEVEL), default=-1) + 1
-    low, high = max(0, cut - 1), n - max(1, cut)
-    covered = 1 - 2 * float(stats.binom.cdf(low - 1, n, 0.5)) - (2 * 0.5**n if low == 0 else 0.0)
+    outside = [2 * float(stats.binom.cdf(left_out, n, 0.5)) for left_out in range((n + 1) // 2)]
+    cut = max((left_out for left_out, missed in enumerate(outside) if missed <= 1 - LEVEL), default=0)
     value = ordered[n // 2] if n % 2 else (ordered[n // 2 - 1] + ordered[n // 2]) / 2
-    return Middle(value, ordered[low], ordered[high], covered)
+    return Middle(value, ordered[cut], ordered[n - 1 - cut], 1 - outside[cut])
 
 
 def compared(first: Mapping[int, float], other: Mapping[int, float], looks: tuple[float, float]) -> Against:
