@@ -182,8 +182,8 @@ class ZOTrainer:
         return self._run(complete(given | {"executor": executors[-1]}), watch)
 
     def _run(self, spec: RunSpec, watch: Any) -> Result:
-        from bench.commands.terminal import stderr_console
         from bench.harness.conduct import conduct, start
+        from bench.terminal import stderr_console
 
         options = RunOptions(1, profile=False, results=str(self._folder))
         runs: list[RunInProgress] = start([spec], options, self._store)

@@ -16,12 +16,12 @@ from rich.console import Console
 
 from bench.commands.race.plan import Plan, best, plan
 from bench.commands.race.running import Runner
-from bench.commands.terminal import stderr_console
 from bench.errors import UsageError
 from bench.harness.process import stoppable
 from bench.journal.store import Store
 from bench.raced import gather, write_race
 from bench.result import Result
+from bench.terminal import stderr_console
 
 
 def race(

@@ -25,6 +25,7 @@ from bench.journal.file import SUFFIX, JournalWriter, read_head
 from bench.journal.store import Store
 from bench.registry import executor_entry, workload_class
 from bench.result import Result, read_results
+from workloads.models.adapter import SCOPE
 
 FINAL = ("passed", "diverged")
 """Statuses of a run that would come out the same again."""
@@ -93,7 +94,7 @@ class Runner:
 
     def _run(self, runs: Sequence[RunInProgress], record: dict[str, tuple[str, ...]]) -> None:
         left = [run for run in runs if not run.result.sessions]
-        at_once = len(left) if left and executor_entry(left[0].spec.executor).capabilities.rewinds else 1
+        at_once = len(left) if left and rewinds(left[0].spec) else 1
         while left and self.stop.signal is None:
             Heats(left[:at_once], self, record).run()
             left = [run for run in left if not run.result.sessions]
@@ -167,6 +168,11 @@ class Heats:
         record = self.record.get(_key(run.spec), ())
         recorded = {name: run.result.data[name] for name in DIGESTS if name in run.result.data}
         return Job(run.spec.to_json(), 0, bool(record), record, None, str(run.journal.path), 0 in run.logs, recorded)
+
+
+def rewinds(spec: RunSpec) -> bool:
+    """Whether its executor can be put back to the start of a run with another seed: where an adapter begins depends on it."""
+    return executor_entry(spec.executor).capabilities.rewinds and spec.scope != SCOPE
 
 
 def name(spec: RunSpec) -> str:
