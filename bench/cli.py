@@ -15,10 +15,14 @@ from bench.errors import UsageError, option, program
 from bench.errors import command as typed
 from bench.program import call
 from bench.registry import EXECUTORS
+from bench.serving.settings import ServeOptions
 
 OF_A_POINT = ("directions", "upstream", "steps")
 ABLATED = [name for name, found in settings(RunSpec).items() if found.panel in (WHAT, METHOD) and name not in OF_A_POINT]
 """What all points of an ablation share; their features and how they are measured is its own."""
+NOT_SERVED = ("executor", "directions", "upstream", "scope", "weight_decay", "momentum", "momentum_state")
+SERVED = [name for name, found in settings(RunSpec).items() if found.panel in (WHAT, METHOD) and name not in NOT_SERVED]
+"""What a server can be told of its training; how it scores is its own."""
 
 OF_A_RUN = ("workload", "learning_rate", "eps", "seed", "directions", "upstream")
 RACED = [name for name, found in settings(RunSpec).items() if found.panel in (WHAT, METHOD) and name not in OF_A_RUN]
@@ -235,6 +239,16 @@ def race(
     how: dict[str, Any] = {"workloads": workload or [], "seeds": seeds, "rates": lr_grid, "sizes": eps_grid}
     how |= {"tuning_steps": tuning_steps, "timeout_s": timeout, "results": results, "command": typed(*context.obj)}
     raise typer.Exit(command(given | {"executor": executor}, **how))
+
+
+@app.command()
+@takes(RunSpec, SERVED, into="given", steps="for as long as it serves")
+@takes(ServeOptions, into="options")
+def serve(given: dict[str, Any], options: dict[str, Any]) -> None:
+    """vLLM's OpenAI-compatible server, with training as background load: models `base` and `tuned`."""
+    from bench.commands.serve import serve as command
+
+    raise typer.Exit(command(given, options))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

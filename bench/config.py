@@ -26,7 +26,7 @@ VARIANTS = {
 
 ABOVE, LEAST = "above 0", "0 or more"
 NUMBERS = {"learning_rate": LEAST, "eps": ABOVE, "weight_decay": LEAST, "adapter_alpha": ABOVE}
-WHAT, METHOD, FEATURES, MEASURE = PANELS = ("What is run", "Method", "Features", "Measurement")
+WHAT, METHOD, FEATURES, MEASURE, SERVING = PANELS = ("What is run", "Method", "Features", "Measurement", "Serving")
 
 
 @dataclass(frozen=True)

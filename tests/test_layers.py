@@ -20,6 +20,7 @@ bench.environment
 workloads
 baselines bench.executors bench.recorders bench.journal
 bench.harness
+bench.serving
 bench.defaults
 bench.commands
 bench.cli_options

@@ -71,6 +71,31 @@ class SnapshotEntry:
             raise ValueError(f"file {self.file!r} is not a plain name")
 
 
+@dataclass(frozen=True)
+class PublishedEntry:
+    """A version that readers of a server get: the state before a step, whose snapshot is in the journal, and how the dev split
+    judged it (None: not asked)."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid", "allow_inf_nan": False}
+    version: int
+    step: int
+    loss: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class ExamplesEntry:
+    """Rows that came in while a server was running, in the task's own columns; minibatches from `step` on may hold them."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    step: int
+    rows: list[dict[str, Any]]
+
+
+class Served(TypedDict):
+    version: int
+
+
 class Stage(TypedDict):
     name: str
 
@@ -103,6 +128,9 @@ KINDS: dict[str, Any] = {
     "step": StepEntry,
     "checksum": ChecksumEntry,
     "snapshot": SnapshotEntry,
+    "published": PublishedEntry,
+    "served": Served,
+    "examples": ExamplesEntry,
     "check": Check,
     "evaluation": Evaluation,
     "reached": Reached,
@@ -129,6 +157,9 @@ class History:
     checksums: list[ChecksumEntry] = field(default_factory=list)
     snapshots: list[SnapshotEntry] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
+    published: list[PublishedEntry] = field(default_factory=list)
+    served: int = 0
+    examples: list[ExamplesEntry] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
     done: bool = False
 
@@ -148,6 +179,13 @@ class History:
                 self.snapshots.append(entry)
             case "evaluation":
                 self.evaluations.append(entry)
+            case "published":
+                self.published.append(entry)
+                self.served = entry.version
+            case "served":
+                self.served = entry["version"]
+            case "examples":
+                self.examples.append(entry)
             case "data":
                 self.data |= entry
             case "done":

@@ -7,6 +7,7 @@ Kinds (`event`) and their other fields:
     check, evaluation, reached               the fields of bench.result.Check, Evaluation and Reached
     checksum, snapshot                       the fields of bench.journal.entries.ChecksumEntry and SnapshotEntry
     resumed     step: another process goes on from here
+    published, examples                      of a server: the fields of PublishedEntry and ExamplesEntry; served: version
     loaded      load_s, fold_every
     data, details                            facts, plain JSON
     findings    name -> what a recorder found

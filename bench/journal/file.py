@@ -135,6 +135,12 @@ class JournalWriter:
     def event(self, session: int, event: Event) -> None:
         self.write({"session": session, **event})
 
+    def sync(self) -> None:
+        """Force what was written to the disk: whoever is told that it is kept may rely on it."""
+        with self._explained():
+            os.fsync(self._file)
+            self._synced = time.monotonic()
+
     def close(self) -> None:
         """Force everything to the disk. Safe to call twice."""
         if self._file >= 0:

@@ -1,7 +1,8 @@
 """The `torch.ops._C` operators vLLM 0.26's CPU platform calls and its stock wheel lacks, in PyTorch.
 
 Attention groups the rows by number of KV blocks and makes one call per group, so a ragged batch costs little padding
-and no Python per row. Importing the module registers the operators.
+and no Python per row. What a row is padded to depends on that row alone, so its bits do not depend on its neighbours.
+Importing the module registers the operators.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ def attention(
         block = k_cache.size(2)
         counts, lengths = start[1:] - start[:-1], seq_lens[: len(start) - 1]
         blocks = (lengths + block - 1) // block
-        keys = torch.where(counts > 0, blocks * 2 + (counts == lengths), -1)  # rows of a group share shape and mask form
+        form = torch.where(counts == lengths, PREFILL, torch.where(counts == 1, DECODE, CHUNK))
+        keys = torch.where(counts > 0, blocks * FORMS + form, -1)  # rows of a group share shape and mask form
         for group in keys.unique().tolist():
             if group < 0:
                 continue
@@ -108,10 +110,16 @@ def attention(
                 start[rows].long(),
                 counts[rows],
                 lengths[rows],
-                table[rows, : group // 2],
+                table[rows, : group // FORMS],
+                group % FORMS,
                 scale,
                 causal,
             )
+
+
+PREFILL, DECODE, CHUNK = range(3)
+FORMS = 3
+"""A row that begins at its first position, one with one token after others, and one with several."""
 
 
 def _attend(
@@ -123,17 +131,19 @@ def _attend(
     counts: torch.Tensor,
     lengths: torch.Tensor,
     table: torch.Tensor,
+    form: int,
     scale: float,
     causal: bool,
 ) -> None:
-    """One call for rows with the same number of blocks: table [rows, blocks], first, counts and lengths [rows]."""
-    width, span = int(counts.max()), int(lengths.max())
-    k, v = (cache[table.long()].transpose(1, 2).flatten(2, 3)[:, :, :span] for cache in (k_cache, v_cache))
+    """One call for rows with the same number of blocks and of one form: table [rows, blocks], first, counts, lengths [rows]."""
+    span = table.size(1) * k_cache.size(2)
+    width = 1 if form == DECODE else span
+    k, v = (cache[table.long()].transpose(1, 2).flatten(2, 3) for cache in (k_cache, v_cache))
     at = torch.arange(width)
     inside = at < counts[:, None]
     index = torch.where(inside, first[:, None] + at, first[:, None])
     position = (lengths - counts)[:, None] + at
-    prefill = causal and bool((counts == lengths).all())  # left-aligned: the padding keys are only seen by padding queries
+    prefill = causal and form == PREFILL  # left-aligned: the padding keys are only seen by padding queries
     mask = None
     if not prefill:
         limit = position + 1 if causal else lengths[:, None].expand(-1, width)

@@ -14,6 +14,7 @@ from vllm.lora.layers import LoRAMapping
 from vllm.lora.punica_wrapper.punica_base import PunicaWrapperBase
 
 from bench.api import mark
+from bench.executors.vllm.rows import FEW, NARROW, at_least
 
 Segment = tuple[int, int, int]
 
@@ -66,10 +67,14 @@ class GroupedLora(SegmentedLora):
         """y [tokens, sum(output_slices)] += scale * x [tokens, in] A^T B^T, each segment with its slot's A and B."""
         with mark("lora_shrink_expand"):
             for slot, start, end in self.segments:
-                a = torch.cat([a[slot, 0] for a in lora_a_stacked])
-                shrunk = (x[start:end] @ a.t()).split([a.size(2) for a in lora_a_stacked], dim=1)
-                for part, b, out in zip(shrunk, lora_b_stacked, y[start:end].split(output_slices, dim=1), strict=True):
+                rows, added = at_least(FEW, x[start:end]), at_least(FEW, y[start:end])
+                a = at_least(NARROW, torch.cat([a[slot, 0] for a in lora_a_stacked]))
+                widths = [a.size(2) for a in lora_a_stacked]
+                shrunk = (rows @ a.t())[:, : sum(widths)].split(widths, dim=1)
+                for part, b, out in zip(shrunk, lora_b_stacked, added.split(output_slices, dim=1), strict=True):
                     out.addmm_(part, b[slot, 0].t(), alpha=scale)
+                if end - start < FEW:
+                    y[start:end] = added[: end - start]
         return y
 
 

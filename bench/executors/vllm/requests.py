@@ -45,7 +45,7 @@ class Requested:
     def _whole(self, rows: Sequence[tuple[Tokens, int]], adapters: Adapters) -> list[list[float]]:
         asked = [self._parameters(max_tokens=1, prompt_logprobs=0)] * len(rows)
         outputs = self._run([tokens for tokens, _ in rows], asked, adapters, self._fresh(len(adapters)))
-        means = [_row_mean(o.prompt_logprobs, *row) for o, row in zip(outputs, list(rows) * len(adapters), strict=True)]
+        means = [row_mean(o.prompt_logprobs, *row) for o, row in zip(outputs, list(rows) * len(adapters), strict=True)]
         return _parts(means, len(rows))
 
     def _shared(self, rows: Sequence[tuple[Tokens, int]], adapters: Adapters) -> list[list[float]]:
@@ -143,7 +143,8 @@ def _sum(logprobs: Any, tokens: Tokens, last: int) -> float:
     return float(sum(logprobs[i][tokens[i]].logprob for i in range(len(tokens) - last, len(tokens))))
 
 
-def _row_mean(logprobs: Any, tokens: Tokens, scored: int) -> float:
+def row_mean(logprobs: Any, tokens: Tokens, scored: int) -> float:
+    """Mean log-prob of the last `scored` tokens, of a request's prompt log-probs."""
     return _sum(logprobs, tokens, scored) / scored
 
 

@@ -1,0 +1,16 @@
+"""Training as background load of a live server: vLLM's own OpenAI server, and LoZO and its kin as requests that wait for users.
+
+settings.py    options of `serve`
+server.py      starts the engine and vLLM's application, and ends them
+scheduler.py   vLLM's scheduler with users before probes
+admission.py   how many probe tokens a round may hold: the policies
+worker.py      what runs where the weights are: the state, the probe slots, the published slots
+slots.py       adapter slots whose columns hold the past as well
+probes.py      scores a minibatch through the engine's scheduler
+publishing.py  the ring of published versions
+feed.py        minibatches, with examples that came in while it runs
+durable.py     journal and snapshots, and the way back
+trainer.py     the steps
+control.py     POST and GET /training
+load.py        vLLM's load generator against a server, for `serve-bench`
+"""

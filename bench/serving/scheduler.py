@@ -1,0 +1,121 @@
+"""vLLM's scheduler with users before probes: probes are held back here and let into a round by the admission policy.
+
+A policy that says 0 is obeyed in the very round that begins. Probes leave no trace in the prefix cache: their blocks are never
+named, and vLLM reuses nameless blocks first, so users' cached blocks stay.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.request import Request, RequestStatus
+
+from bench.serving.admission import Admission, Policy
+from bench.serving.probes import PREFIX
+
+ROUNDS = 512
+"""How many rounds back facts look."""
+
+
+class UsersFirst(Scheduler):
+    """In the engine's process, where the worker finds it by `current`."""
+
+    current: ClassVar[UsersFirst | None] = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.held: dict[str, Request] = {}
+        self.inside: dict[str, Request] = {}  # probes that were let in
+        self.awaiting: dict[str, list[float]] = {}  # users without a first token -> [came at, seconds that probes added]
+        self.admission = Admission(Policy.of("none", 1, "ttft_p99=+15%", self.max_num_scheduled_tokens))
+        self.rounds: deque[tuple[float, float, float]] = deque(maxlen=ROUNDS)  # begin, end, share of probes
+        self.cache_probes = False
+        self._begin = 0.0
+        coordinator: Any = self.kv_cache_manager.coordinator
+        name_blocks = coordinator.cache_blocks
+
+        def of_users(request: Request, *more: Any) -> None:
+            if self.cache_probes or not request.request_id.startswith(PREFIX):
+                name_blocks(request, *more)
+
+        coordinator.cache_blocks = of_users
+        UsersFirst.current = self
+
+    def use(self, policy: Policy) -> None:
+        """From the next round on, with a fresh view of the users' times."""
+        self.admission = Admission(policy, last_user=self.admission.last_user)
+        self.rounds.clear()
+
+    def add_request(self, request: Request) -> None:
+        if request.request_id.startswith(PREFIX):
+            self.held[request.request_id] = self.requests[request.request_id] = request
+            return
+        super().add_request(request)
+        came, added = request.arrival_time, 0.0
+        if self.rounds and self.rounds[-1][1] > came:  # it came while a round was running
+            begin, end, share = self.rounds[-1]
+            added = min(end - came, (end - begin) * share)
+        self.awaiting[request.request_id] = [came, added]
+
+    def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
+        self.inside = {name: request for name, request in self.inside.items() if name in self.requests}
+        users = len(self.requests) - len(self.held) - len(self.inside)
+        self._begin = time.time()
+        allowed = self.admission.allowed(self._begin, len(self.awaiting), users)
+        used = sum(request.num_tokens for request in self.inside.values())
+        while self.held:
+            name, request = next(iter(self.held.items()))
+            alone = not users and not self.inside  # with nobody else there one always goes in: the engine has to move on
+            if used + request.num_tokens > allowed and not alone:
+                break
+            used += request.num_tokens
+            del self.held[name]
+            self.inside[name] = request
+            self._enqueue_waiting_request(request)
+        return super().schedule(*args, **kwargs)
+
+    def update_from_output(self, scheduled: SchedulerOutput, *args: Any) -> Any:
+        begin, before = self._begin, dict(self.requests)
+        outputs = super().update_from_output(scheduled, *args)
+        tokens, end = scheduled.num_scheduled_tokens, time.time()
+        if not tokens:
+            return outputs
+        share = sum(count for name, count in tokens.items() if name in self.inside) / sum(tokens.values())
+        self.rounds.append((begin, end, share))
+        for name, (came, added) in list(self.awaiting.items()):
+            added += (end - begin) * share if came <= begin else 0.0
+            self.awaiting[name][1] = added
+            request = before.get(name)
+            if request is None or request.num_output_tokens or request.is_finished():
+                del self.awaiting[name]
+                if request is not None and request.num_output_tokens:
+                    self.admission.first_token(end - came, added)
+        return outputs
+
+    def finish_requests(self, request_ids: str | Iterable[str] | None, finished_status: RequestStatus) -> list[Request]:
+        names = [request_ids] if isinstance(request_ids, str) else None if request_ids is None else list(request_ids)
+        for name in list(self.requests) if names is None else names:
+            self.held.pop(name, None)
+            self.awaiting.pop(name, None)
+        return super().finish_requests(names, finished_status)
+
+    def get_num_unfinished_requests(self) -> int:
+        return super().get_num_unfinished_requests() + len(self.held)
+
+    def facts(self) -> dict[str, Any]:
+        """share: of the last rounds' wall clock, what went into probes."""
+        spent = sum((end - begin) * share for begin, end, share in self.rounds)
+        wall = self.rounds[-1][1] - self.rounds[0][0] if self.rounds else 0.0
+        inside = sum(name in self.requests for name in self.inside)
+        return self.admission.facts() | {
+            "share": spent / wall if wall else 0.0,
+            "held": len(self.held),
+            "inside": inside,
+            "users": len(self.requests) - len(self.held) - inside,
+            "free_blocks": self.kv_cache_manager.block_pool.get_num_free_blocks(),
+        }

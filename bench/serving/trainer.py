@@ -1,0 +1,286 @@
+"""The steps of training beside a live server, and when what they learned is offered to the users."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from bench.api import Workload
+from bench.config import RunSpec
+from bench.data import Example, TaskData
+from bench.errors import UsageError
+from bench.journal.entries import ExamplesEntry, PublishedEntry, StepEntry
+from bench.serving.admission import Policy
+from bench.serving.durable import Durable
+from bench.serving.feed import Checked, Feed
+from bench.serving.probes import Probes
+from bench.serving.publishing import Ring
+from bench.serving.settings import ServeOptions
+from workloads.tasks.judge import judge
+from workloads.tasks.loss import batch_loss
+
+MATRICES = 4
+"""So many are compressed between two rounds of the engine."""
+POLL_S, RECENT = 0.01, 50
+Rpc = Callable[..., Awaitable[Any]]
+
+
+class Refused(Exception):
+    """What was asked for cannot be done now; the message says why and what to do."""
+
+
+@dataclass
+class Trainer:
+    """adapters: the requests that read the probe slots, in plan order. total: steps after which it ends; None: never."""
+
+    spec: RunSpec
+    options: ServeOptions
+    task: TaskData
+    workload: Workload
+    rpc: Rpc
+    probes: Probes
+    adapters: list[Any]
+    ring: Ring
+    durable: Durable
+    feed: Feed
+    checked: Checked
+    total: int | None
+    policy: Policy
+    on: asyncio.Event = field(default_factory=asyncio.Event)
+    error: str | None = None
+    publishes_itself: bool = True
+    judged: PublishedEntry = field(default_factory=lambda: PublishedEntry(0, 0, None, None))
+    latency_s: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    longest_compression_s: float = 0.0
+    _ends: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    _undone: tuple[int, list[float]] | None = None
+    _due: bool = False
+    _between: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while the state or a slot changes
+    _asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def step(self) -> int:
+        """Steps that are done."""
+        return len(self.durable.history.steps)
+
+    async def begin(self) -> None:
+        """Bring back what the journal holds; `tuned` is readable afterwards."""
+        history = self.durable.history
+        for entry in history.examples:
+            self.feed.add(entry.step, self.checked(entry.rows))
+        for step in range(self.step):
+            self.feed.next(step)
+        start, newest = 0, self.durable.newest()
+        if newest is not None:
+            await self.rpc("zs_restore", str(self.durable.path), asdict(newest))
+            start = newest.step
+        await self.rpc("zs_replay", start, [entry.losses for entry in history.steps[start:]])
+        slot = self.ring.free()
+        assert slot is not None
+        await self._bring(slot, history.served)
+        self.ring.switch(slot)
+        self.judged = next((entry for entry in reversed(history.published) if entry.version == history.served), self.judged)
+        if self.judged.loss is None:
+            loss, accuracy = await self._judge(self.ring.fill(slot, history.served))
+            self.judged = PublishedEntry(history.served, self.judged.step, loss, accuracy)
+
+    async def run(self) -> None:
+        """Until it is cancelled. What breaks training stops it and is told; users are served on."""
+        while True:
+            await self.on.wait()
+            try:
+                await self._step()
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:  # the server outlives whatever training runs into
+                found = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
+                self.error, self._undone = f"{type(found).__name__}: {found}", self._undone
+                self.on.clear()
+            await asyncio.sleep(0)
+
+    def start(self) -> None:
+        if self.total is not None and self.step >= self.total:
+            raise Refused(f"all {self.total} steps are done; start the server with a larger --steps to go on")
+        self.error = None
+        self.on.set()
+
+    async def stop(self) -> None:
+        """After the step that is under way."""
+        self.on.clear()
+        self._ends.clear()
+        async with self._between:
+            pass
+
+    async def use(self, policy: Policy, slo: str) -> None:
+        self.policy = policy
+        await self.rpc("zs_policy", policy.name, policy.tokens, slo)
+
+    async def _step(self) -> None:
+        async with self._between:
+            step = self.step
+            if self.total is not None and step >= self.total:
+                self.on.clear()
+                return
+            batch = self.feed.next(step)
+            done, self._undone = self._undone, None
+            left = await self.rpc("zs_step", step, done)
+            while left:
+                begin = time.perf_counter()
+                left = await self.rpc("zs_compress", step, MATRICES)
+                self.longest_compression_s = max(self.longest_compression_s, time.perf_counter() - begin)
+                if not left:
+                    left = await self.rpc("zs_step", step, None)
+            async with asyncio.TaskGroup() as group:
+                scored = [group.create_task(self.probes.option_logprobs(batch, adapter)) for adapter in self.adapters]
+            losses = batch_loss(self.task.objective, torch.stack([found.result() for found in scored]), batch)
+            if not bool(torch.isfinite(losses).all()):
+                raise ValueError(f"step {step}: a loss is not finite; stop, and use a lower --learning-rate or --eps")
+            self._note(step, losses)
+            if self.options.publish_every and self.step % self.options.publish_every == 0:
+                self._due = self.publishes_itself
+            if self._due:
+                self._due = not await self._publish(always=self.options.publish_if == "always")
+
+    def _note(self, step: int, losses: torch.Tensor) -> None:
+        now = time.perf_counter()
+        direction, rate = self.workload.plan(step)[0].direction, self.workload.rate(step)
+        took = now - self._ends[-1] if self._ends else 0.0
+        slopes = self.workload.projected_gradients(losses).tolist()
+        entry = StepEntry(step, took, losses.tolist(), slopes, False, self.spec.seed, list(direction.epoch), rate)
+        self.durable.step(entry)
+        self._ends.append(now)
+        self._undone = (step, entry.losses)
+
+    async def publish(self) -> PublishedEntry:
+        """At once, whatever the dev split says. Refused where nothing was learned, or all slots are being read."""
+        async with self._between:
+            if not self.step:
+                raise Refused("nothing was learned yet; POST /training/start first")
+            if not await self._publish(always=True):
+                raise Refused("all slots of published versions are being read; try again, or start with more --versions")
+            self.publishes_itself = True
+            return self.judged
+
+    async def _publish(self, *, always: bool) -> bool:
+        """Offer the state to the users; False where no slot is free, True also where the dev split says no."""
+        begin = time.perf_counter()
+        slot = self.ring.free()
+        if slot is None:
+            return False
+        if self._undone is not None:
+            done, self._undone = self._undone, None
+            await self.rpc("zs_apply", done)
+        await self.rpc("zs_publish", slot)
+        version = 1 + max((entry.version for entry in self.durable.history.published), default=0)
+        loss, accuracy = await self._judge(self.ring.fill(slot, version))
+        good = always or self.judged.loss is None or loss <= self.judged.loss
+        await self._save()
+        if good:
+            self.judged = PublishedEntry(version, self.step, loss, accuracy)
+            self.durable.published(self.judged)
+            self.ring.switch(slot)
+            self.latency_s.append(time.perf_counter() - begin)
+        else:
+            self.ring.fill(slot, -1)
+        self.durable.prune(self.options.versions)
+        return True
+
+    async def rollback(self, version: int | None) -> PublishedEntry:
+        """`tuned` is an earlier version again. Nothing is published by itself from then on, until somebody asks for it."""
+        async with self._between:
+            entries = {0: PublishedEntry(0, 0, None, None)} | {e.version: e for e in self.durable.history.published}
+            earlier = [number for number in entries if number < self.ring.version]
+            wanted = max(earlier, default=None) if version is None else version
+            if wanted is None or wanted not in entries:
+                raise Refused(f"version {version}: was not published" if version is not None else "there is no earlier version")
+            slot = self.ring.holds(wanted)
+            if slot is None:
+                slot = self.ring.free()
+                if slot is None:
+                    raise Refused("all slots of published versions are being read; try again, or start with more --versions")
+                await self._bring(slot, wanted)
+            self.durable.served(wanted)
+            self.ring.switch(slot)
+            self.judged, self.publishes_itself, self._due = entries[wanted], False, False
+            return self.judged
+
+    async def post(self, rows: list[Any]) -> int:
+        """Take in rows to train on; how many wait now. UsageError for bad ones, Refused where the queue is full."""
+        examples: list[Example] = self.checked(rows)
+        if len(self.feed.waiting) + len(examples) > self.feed.limit:
+            raise Refused(f"{len(self.feed.waiting)} examples wait already, at most {self.feed.limit} may; try again later")
+        entry = ExamplesEntry(self.step + 1, rows)
+        self.durable.examples(entry)
+        self.feed.add(entry.step, examples)
+        return len(self.feed.waiting)
+
+    async def facts(self) -> dict[str, Any]:
+        """What GET /training answers."""
+        steps, ends = self.durable.history.steps, self._ends
+        rate = (len(ends) - 1) / (ends[-1] - ends[0]) if len(ends) > 1 and self.on.is_set() else 0.0
+        found = await self.rpc("zs_facts")
+        return {
+            "training": self.on.is_set(),
+            "step": self.step,
+            "steps": self.total,
+            "loss": sum(steps[-1].losses) / len(steps[-1].losses) if steps else None,
+            "losses": steps[-1].losses if steps else None,
+            "steps_per_s": rate,
+            "share_of_capacity": found["admission"].pop("share"),
+            "version": self.ring.version,
+            "version_step": self.judged.step,
+            "stale_steps": self.step - self.judged.step,
+            "dev_loss": self.judged.loss,
+            "dev_accuracy": self.judged.accuracy,
+            "publish_s": list(self.latency_s)[-1] if self.latency_s else None,
+            "publishes_itself": self.publishes_itself and bool(self.options.publish_every),
+            "examples_waiting": len(self.feed.waiting),
+            "readers": {str(slot): count for slot, count in self.ring.readers.items() if slot and count},
+            "longest_compression_s": self.longest_compression_s,
+            "error": self.error,
+            **found,
+        }
+
+    async def _judge(self, adapter: Any) -> tuple[float, float | None]:
+        """Loss and score of a version on the dev split."""
+        examples = (self.task.dev or self.task.eval)[: self.options.dev_examples]
+        found = judge(self.task, examples, await self.probes.option_logprobs(examples, adapter))
+        if not math.isfinite(found.loss):
+            raise ValueError(f"the dev loss after {self.step} steps is not finite; use a lower --learning-rate or --eps")
+        return found.loss, found.score if found.scores else None
+
+    async def _save(self) -> None:
+        """A snapshot of the state as it stands, unless there is one."""
+        newest = self.durable.newest()
+        if newest is not None and newest.step == self.step:
+            return
+        await self.rpc("zs_save", str(self.durable.path), self.step)
+        while (entry := await self.rpc("zs_saved")) is None:
+            await asyncio.sleep(POLL_S)
+        self.durable.snapshot(entry)
+
+    async def _bring(self, slot: int, version: int) -> None:
+        """Write a published version into a slot that nobody reads."""
+        if version == 0:
+            await self.rpc("zs_clear", slot)
+        else:
+            entry = self.durable.of_version(version)
+            if entry is None:
+                raise Refused(f"version {version}: its snapshot is not kept any more")
+            await self.rpc("zs_load", slot, str(self.durable.path), asdict(entry))
+        self.ring.fill(slot, version)
+
+
+def policy_of(options: ServeOptions, changed: dict[str, Any]) -> tuple[Policy, str]:
+    """The policy of the options with what a call changes, and its bound in words. UsageError for what is not known."""
+    name, tokens, slo = (changed.get(key, getattr(options, key)) for key in ("policy", "probe_tokens", "slo"))
+    if not (isinstance(name, str) and isinstance(slo, str)) or isinstance(tokens, bool):
+        raise UsageError("policy and slo are texts, probe_tokens is a whole number")
+    return Policy.of(name, tokens, slo, options.round_tokens), slo

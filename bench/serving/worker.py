@@ -1,0 +1,183 @@
+"""The server's worker extension: named methods that vLLM adds to its worker class, reached with `collective_rpc("zs_...")`.
+
+The engine is a process of its own, so only numbers and names cross; directions are drawn here, from their seeds.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from vllm.platforms import current_platform
+
+from bench.api import Direction, Probe
+from bench.config import RunSpec
+from bench.executors.vllm import loader  # noqa: F401 - importing it registers the loader of random weights
+from bench.executors.vllm.rows import make_rows_alike
+from bench.executors.vllm.views import lora_slices
+from bench.journal.entries import SnapshotEntry
+from bench.journal.snapshots import Snapshots
+from bench.registry import make_workload, workload_class
+from bench.serving.admission import Policy
+from bench.serving.scheduler import UsersFirst
+from bench.serving.slots import StackedSlots
+from workloads.directions import Drawn, Layout, draw
+from workloads.parameters.stacked import StackedState
+
+if current_platform.is_cuda():
+    cuda: Any = type(current_platform)
+    cuda.get_punica_wrapper = classmethod(lambda _: "bench.executors.vllm.lora_cuda.TritonLora")
+
+
+class Trained:
+    """The state of training, and the slots it is written to. probes, ring: vLLM's adapter ids."""
+
+    def __init__(self, runner: Any, spec: RunSpec, layout: Layout, probes: list[int], ring: list[int]) -> None:
+        manager = runner.lora_manager._adapter_manager
+        self.layout, self.device, self.dtype = layout, runner.device, runner.model_config.dtype
+        self.workload, self.probes = make_workload(spec), probes
+        self.shares_v = workload_class(spec.workload).kind == "lowrank"
+        self.slot_of = {adapter: manager.lora_index_to_id.index(adapter) for adapter in (*probes, *ring)}
+        self.slots = StackedSlots(lora_slices(manager, layout), layout, spec.rank, accumulates=self.shares_v)
+        self.stack = StackedState(layout, self.device, self.dtype, self.slots.room)
+        self.saving: Future[SnapshotEntry] | None = None
+        self.pool = ThreadPoolExecutor(1)
+        self._drawn: dict[Direction, Drawn] = {}
+
+    def draw(self, direction: Direction) -> Drawn:
+        if direction not in self._drawn:
+            self._drawn[direction] = draw(direction, self.layout, self.device, self.dtype)
+        return self._drawn[direction]
+
+    def apply(self, step: int, losses: list[float]) -> None:
+        for direction, coefficient in self.workload.update(step, torch.tensor(losses, device=self.device)).terms:
+            self.stack.state.add(self.draw(direction), coefficient)
+        self._drawn.clear()
+
+    def prepare(self, step: int) -> int:
+        """Write the probes of a step; where the columns do not hold the past, how many matrices have to be compressed first."""
+        plan = self.workload.plan(step)
+        current = plan[0].direction.epoch if self.shares_v else None
+        if self.stack.width(current) > self.slots.room:
+            return len(self.stack.names)
+        self._hold_past(self.stack, current)
+        for adapter, probe in zip(self.probes, plan, strict=True):
+            self._write(self.stack, adapter, probe)
+        return 0
+
+    def publish(self, stack: StackedState, adapter: int) -> None:
+        """A state without a probe, into a slot that no running request reads."""
+        pending = stack.state.pending
+        if not pending and not stack.kept:
+            self.slots.clear(self.slot_of[adapter])
+            return
+        newest = max((held.last for held in pending.values()), key=lambda last: last.step, default=None)
+        last = newest or self.workload.plan(0)[0].direction
+        self._hold_past(stack, last.epoch if self.shares_v and newest else None)
+        self._write(stack, adapter, Probe(last, 0.0))
+
+    def _hold_past(self, stack: StackedState, current: Any) -> None:
+        key = (stack.token, stack.compressions, tuple(stack.past(current)))
+        if self.slots.key != key:
+            self.slots.set_past(key, stack.factors(current) if stack.width(current) else {})
+
+    def _write(self, stack: StackedState, adapter: int, probe: Probe) -> None:
+        held = stack.state.factor(probe.direction.epoch) if self.shares_v else None
+        self.slots.write(self.slot_of[adapter], self.draw(probe.direction), probe.shift, held)
+
+
+class ServingWorker:
+    """Mixed into vLLM's worker; `model_runner` is the worker's. All state is in one object, `zs`."""
+
+    model_runner: Any
+    zs: Trained
+
+    def zs_setup(self, spec: dict, layout: dict, probes: list[int], ring: list[int]) -> dict[str, Any]:
+        shapes = {name: tuple(shape) for name, shape in layout.items()}
+        self.zs = Trained(self.model_runner, RunSpec.from_json(spec), shapes, probes, ring)
+        if self.model_runner.device.type == "cpu":
+            make_rows_alike(self.model_runner.model)
+        return {"room": self.zs.slots.room, "slot_bytes": self.zs.slots.nbytes()}
+
+    @torch.inference_mode()
+    def zs_step(self, step: int, done: list | None) -> int:
+        """Apply a step that is done (step, losses), then write the next one's probes. 0, or matrices to compress before."""
+        self.zs_apply(done)
+        return self.zs.prepare(step)
+
+    @torch.inference_mode()
+    def zs_apply(self, done: list | None) -> None:
+        if done is not None:
+            self.zs.apply(*done)
+
+    @torch.inference_mode()
+    def zs_compress(self, step: int, matrices: int) -> int:
+        """Of the past of a step's probes; how many matrices are left."""
+        current = self.zs.workload.plan(step)[0].direction.epoch if self.zs.shares_v else None
+        return self.zs.stack.compress(current, matrices)
+
+    @torch.inference_mode()
+    def zs_replay(self, first: int, losses: list[list[float]]) -> None:
+        """Do again what steps did to the state, without scoring, compressions included."""
+        for step, found in enumerate(losses, start=first):
+            current = self.zs.workload.plan(step)[0].direction.epoch if self.zs.shares_v else None
+            while self.zs.stack.width(current) > self.zs.slots.room:
+                self.zs.stack.compress(current, len(self.zs.stack.names))
+            self.zs.apply(step, found)
+
+    @torch.inference_mode()
+    def zs_publish(self, adapter: int) -> None:
+        self.zs.publish(self.zs.stack, adapter)
+
+    def zs_clear(self, adapter: int) -> None:
+        self.zs.slots.clear(self.zs.slot_of[adapter])
+
+    @torch.inference_mode()
+    def zs_load(self, adapter: int, journal: str, entry: dict) -> None:
+        """A saved state into a slot; training keeps its own."""
+        old = self._read(journal, entry)
+        self.zs.publish(old, adapter)
+
+    @torch.inference_mode()
+    def zs_restore(self, journal: str, entry: dict) -> None:
+        self.zs.stack = self._read(journal, entry)
+
+    def _read(self, journal: str, entry: dict) -> StackedState:
+        found = SnapshotEntry(**entry)
+        stack = StackedState(self.zs.layout, self.zs.device, self.zs.dtype, self.zs.slots.room)
+        stack.restore(Snapshots(Path(journal), 0).read(found))
+        if stack.checksum() != found.checksum:
+            raise ValueError(f"{found.file}: the state in it is not the one that was saved")
+        return stack
+
+    def zs_save(self, journal: str, step: int) -> None:
+        """Copy the state and write it to the disk in a thread: no request waits for a disk."""
+        snapshot, checksum = self.zs.stack.snapshot(), self.zs.stack.checksum()
+        self.zs.saving = self.zs.pool.submit(Snapshots(Path(journal), 0).write, snapshot, step, checksum, "checkpoint")
+
+    def zs_saved(self) -> dict[str, Any] | None:
+        """The entry of what was saved, once it is on the disk."""
+        saving = self.zs.saving
+        return asdict(saving.result()) if saving is not None and saving.done() else None
+
+    def zs_checksum(self) -> str:
+        return self.zs.stack.checksum()
+
+    def zs_policy(self, name: str, tokens: int, slo: str, cache_probes: bool = False) -> None:
+        scheduler = self._scheduler()
+        scheduler.use(Policy.of(name, tokens, slo, scheduler.max_num_scheduled_tokens))
+        scheduler.cache_probes = cache_probes
+
+    def zs_facts(self) -> dict[str, Any]:
+        caches = {cache.data_ptr(): cache.numel() * cache.element_size() for cache in self.model_runner.kv_caches}
+        memory = {"kv_pool": sum(caches.values()), "adapter_slots": self.zs.slots.nbytes(), "state": self.zs.stack.nbytes()}
+        return {"admission": self._scheduler().facts(), "compression": self.zs.stack.facts(), "memory_bytes": memory}
+
+    @staticmethod
+    def _scheduler() -> UsersFirst:
+        """Worker and scheduler share a process: the server has one worker."""
+        assert UsersFirst.current is not None
+        return UsersFirst.current

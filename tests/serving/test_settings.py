@@ -1,0 +1,32 @@
+"""What `serve` refuses before anything is loaded, in one line that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REFUSED = [
+    (("--host", "0.0.0.0"), "ZO_BENCH_TOKEN"),
+    (("--port", "70000"), "65535"),
+    (("--policy", "greedy"), "none, fixed, idle-only, controller"),
+    (("--slo", "fast"), "ttft_p99=+15%"),
+    (("--versions", "1"), "at least 2"),
+    (("--publish-if", "worse"), "better, always"),
+    (("--adapter-rank", "4"), "6 to 512"),
+    (("--workload", "mezo"), "fits in no adapter"),
+    (("--workload", "lozo-m"), "running means"),
+    (("--lr-schedule", "linear"), "--steps"),
+    (("--state", "/proc/nothing"), "--state /proc/nothing"),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), REFUSED, ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")
+def test_what_cannot_be_served_exits_2(
+    options: tuple[str, ...], said: str, refused: Callable[..., str], opt_tiny: Any, tmp_path: Path
+) -> None:
+    state = () if "--state" in options else ("--state", str(tmp_path / "state"))
+    assert said in refused("serve", *options, *state)
+    assert not (tmp_path / "state").exists()
