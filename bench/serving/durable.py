@@ -21,6 +21,8 @@ from bench.registry import workload_class
 from bench.result import Result
 
 NAME = "serving" + SUFFIX
+KEPT_VERSIONS = 10
+"""So many published versions can be gone back to."""
 CHOSEN = ("device", "steps")
 """Fields of a specification that another call may give another value."""
 
@@ -93,9 +95,9 @@ class Durable:
         step = next((entry.step for entry in reversed(self.history.published) if entry.version == version), None)
         return next((entry for entry in reversed(self.history.snapshots) if entry.step == step and self._there(entry)), None)
 
-    def prune(self, versions: int) -> None:
+    def prune(self) -> None:
         """Keep the newest snapshots, those of the last versions, and that of the one which is served."""
-        wanted = [entry.version for entry in self.history.published[-versions:]] + [self.history.served]
+        wanted = [entry.version for entry in self.history.published[-KEPT_VERSIONS:]] + [self.history.served]
         kept = [entry for version in wanted if (entry := self.of_version(version))]
         newest = [entry for entry in self.history.snapshots if self._there(entry)][-KEPT:]
         Snapshots(self.path, 0).prune({entry.file for entry in (*kept, *newest)})

@@ -63,7 +63,6 @@ class Trainer:
     _undone: tuple[int, list[float]] | None = None
     _due: bool = False
     _between: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while the state or a slot changes
-    _asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def step(self) -> int:
@@ -101,7 +100,7 @@ class Trainer:
                 raise
             except BaseException as error:  # the server outlives whatever training runs into
                 found = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
-                self.error, self._undone = f"{type(found).__name__}: {found}", self._undone
+                self.error = f"{type(found).__name__}: {found}"
                 self.on.clear()
             await asyncio.sleep(0)
 
@@ -124,7 +123,7 @@ class Trainer:
 
     async def _step(self) -> None:
         async with self._between:
-            step = self.step
+            step, begin = self.step, time.perf_counter()
             if self.total is not None and step >= self.total:
                 self.on.clear()
                 return
@@ -132,9 +131,9 @@ class Trainer:
             done, self._undone = self._undone, None
             left = await self.rpc("zs_step", step, done)
             while left:
-                begin = time.perf_counter()
+                paused = time.perf_counter()
                 left = await self.rpc("zs_compress", step, MATRICES)
-                self.longest_compression_s = max(self.longest_compression_s, time.perf_counter() - begin)
+                self.longest_compression_s = max(self.longest_compression_s, time.perf_counter() - paused)
                 if not left:
                     left = await self.rpc("zs_step", step, None)
             async with asyncio.TaskGroup() as group:
@@ -142,18 +141,17 @@ class Trainer:
             losses = batch_loss(self.task.objective, torch.stack([found.result() for found in scored]), batch)
             if not bool(torch.isfinite(losses).all()):
                 raise ValueError(f"step {step}: a loss is not finite; stop, and use a lower --learning-rate or --eps")
-            self._note(step, losses)
+            self._note(step, losses, begin)
             if self.options.publish_every and self.step % self.options.publish_every == 0:
                 self._due = self.publishes_itself
             if self._due:
                 self._due = not await self._publish(always=self.options.publish_if == "always")
 
-    def _note(self, step: int, losses: torch.Tensor) -> None:
+    def _note(self, step: int, losses: torch.Tensor, begin: float) -> None:
         now = time.perf_counter()
         direction, rate = self.workload.plan(step)[0].direction, self.workload.rate(step)
-        took = now - self._ends[-1] if self._ends else 0.0
         slopes = self.workload.projected_gradients(losses).tolist()
-        entry = StepEntry(step, took, losses.tolist(), slopes, False, self.spec.seed, list(direction.epoch), rate)
+        entry = StepEntry(step, now - begin, losses.tolist(), slopes, False, self.spec.seed, list(direction.epoch), rate)
         self.durable.step(entry)
         self._ends.append(now)
         self._undone = (step, entry.losses)
@@ -189,7 +187,7 @@ class Trainer:
             self.latency_s.append(time.perf_counter() - begin)
         else:
             self.ring.fill(slot, -1)
-        self.durable.prune(self.options.versions)
+        self.durable.prune()
         return True
 
     async def rollback(self, version: int | None) -> PublishedEntry:

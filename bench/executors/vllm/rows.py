@@ -1,7 +1,7 @@
 """Products on a CPU whose rows do not depend on how many rows and columns there are.
 
-MKL multiplies one to three rows, and up to eight columns, by other routines than many, with other last bits; from there on a row's
-bits are the same in every batch (one thread; measured on x86-64). So products are made with four rows and 16 columns at least.
+MKL multiplies one to three rows, and up to eight columns, by other routines than many, with other last bits; from there on the
+bits of a row are the same in every batch (one thread; measured on x86-64). So products have four rows and 16 columns at least.
 """
 
 from __future__ import annotations
