@@ -52,6 +52,15 @@ class SegmentedLora(PunicaWrapperBase):
 class GroupedLora(SegmentedLora):
     """`fused`: one shrink per segment for all slices of the layer, expanded in place."""
 
+    def _columns(self, count: int, x: torch.Tensor) -> list[torch.Tensor]:
+        """So many columns of zeros, where a product would have too few."""
+        if count <= 0:
+            return []
+        kept: dict[tuple[int, int], torch.Tensor] = self.__dict__.setdefault("_zeros", {})
+        if (count, x.size(1)) not in kept:
+            kept[count, x.size(1)] = x.new_zeros(count, x.size(1))
+        return [kept[count, x.size(1)]]
+
     def add_lora_linear(
         self,
         y: torch.Tensor,
@@ -65,13 +74,13 @@ class GroupedLora(SegmentedLora):
         **_: Any,
     ) -> torch.Tensor:
         """y [tokens, sum(output_slices)] += scale * x [tokens, in] A^T B^T, each segment with its slot's A and B."""
+        more = self._columns(NARROW - sum(a.size(2) for a in lora_a_stacked), x)
         with mark("lora_shrink_expand"):
             for slot, start, end in self.segments:
                 rows, added = at_least(FEW, x[start:end]), at_least(FEW, y[start:end])
-                a = at_least(NARROW, torch.cat([a[slot, 0] for a in lora_a_stacked]))
-                widths = [a.size(2) for a in lora_a_stacked]
-                shrunk = (rows @ a.t())[:, : sum(widths)].split(widths, dim=1)
-                for part, b, out in zip(shrunk, lora_b_stacked, added.split(output_slices, dim=1), strict=True):
+                a, widths = torch.cat([*(a[slot, 0] for a in lora_a_stacked), *more]), [a.size(2) for a in lora_a_stacked]
+                shrunk = (rows @ a.t()).split([*widths, *map(len, more)], dim=1)
+                for part, b, out in zip(shrunk, lora_b_stacked, added.split(output_slices, dim=1), strict=False):
                     out.addmm_(part, b[slot, 0].t(), alpha=scale)
                 if end - start < FEW:
                     y[start:end] = added[: end - start]
