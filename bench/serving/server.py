@@ -148,9 +148,9 @@ def _arguments(site: Site, *, slots: int, token: str) -> Any:
 def columns(spec: RunSpec, options: ServeOptions) -> int:
     """Of a slot: what was learned, the probe, and room for the past. UsageError where that does not fit."""
     least = spec.rank * (3 if workload_class(spec.workload).kind == "lowrank" else 2)
-    wanted = options.adapter_rank or min(512, 32 * spec.rank)
+    wanted = options.slot_rank or min(512, 32 * spec.rank)
     if wanted < least or wanted > 512:
-        raise UsageError(f"--adapter-rank {wanted}: must be {least} to 512 for --rank {spec.rank}")
+        raise UsageError(f"--slot-rank {wanted}: must be {least} to 512 for --rank {spec.rank}")
     return slot_rank(wanted)
 
 

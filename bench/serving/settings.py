@@ -31,7 +31,7 @@ class ServeOptions:
     )
     dev_examples: int = setting(SERVING, "Dev examples that judge a version.", "100", 100, metavar="N", least=1)
     versions: int = setting(SERVING, "Slots for published versions, so that long answers delay none.", "3", 3, least=2)
-    adapter_rank: int = setting(SERVING, "Columns of a slot: the past, what is learned, the probe.", "32 x --rank", 0, least=0)
+    slot_rank: int = setting(SERVING, "Rank of a slot: the past, what is learned, and the probe.", "32 x --rank", 0, least=0)
     queue: int = setting(SERVING, "Most posted examples that wait for a minibatch.", "1000", 1000, metavar="N", least=1)
     round_tokens: int = setting(
         SERVING, "Most tokens of a round; longer prompts go in chunks.", "512", 512, metavar="N", least=16

@@ -15,7 +15,7 @@ REFUSED = [
     (("--slo", "fast"), "ttft_p99=+15%"),
     (("--versions", "1"), "at least 2"),
     (("--publish-if", "worse"), "better, always"),
-    (("--adapter-rank", "4"), "6 to 512"),
+    (("--slot-rank", "4"), "6 to 512"),
     (("--workload", "mezo"), "fits in no adapter"),
     (("--workload", "lozo-m"), "running means"),
     (("--lr-schedule", "linear"), "--steps"),
