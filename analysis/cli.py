@@ -51,6 +51,26 @@ def report(paths: Paths, output: Annotated[str, typer.Option(help="folder for re
 
 
 @app.command()
+def diff(
+    a: Annotated[str, typer.Argument(help="a result file, or a trace that `run --trace` has kept")],
+    b: Annotated[str, typer.Argument(help="the other one")],
+    output: Annotated[str, typer.Option(help="the picture of the rooflines to write")] = "diff.png",
+) -> None:
+    """What two profiled steps spend their time on: buckets, kernels and operators that gained or lost, and their rooflines."""
+    from analysis.diff import SHOWN, bucket_changes, changes, draw, print_diff, read_side
+    from bench.terminal import stderr_console
+
+    first, second = read_side(Path(a)), read_side(Path(b))
+    print_diff(first, second, stderr_console())
+    draw(first, second, Path(output))
+    steps = {"a_s": first.listed["span_s"], "b_s": second.listed["span_s"]}
+    buckets = {change.name: change.gained for change in bucket_changes(first, second)}
+    largest = sorted(changes(first, second), key=lambda change: -abs(change.gained))[:SHOWN]
+    names = [{"name": c.name, "bucket": c.bucket, "a_s": c.before, "b_s": c.after} for c in largest]
+    print(json.dumps({"output": output, **steps, "gained_s": buckets, "names": names}, separators=(",", ":")))
+
+
+@app.command()
 def history(paths: Paths, output: Annotated[str, typer.Option(help="the picture to write")] = "history.png") -> None:
     """The amortised step over the commits that the files were made from, and what each commit changed."""
     from analysis.history import draw, print_history

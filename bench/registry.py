@@ -96,6 +96,7 @@ RECORDERS = Table(
         "counters": "bench.recorders.counters:Counters",
         "time_breakdown": "bench.recorders.time_breakdown:TimeBreakdown",
         "launches": "bench.recorders.launches:Launches",
+        "operators": "bench.recorders.operators:Operators",
         "memory": "bench.recorders.memory:Memory",
         "energy": "bench.recorders.energy:Energy",
         "roofline": "bench.recorders.roofline:Roofline",

@@ -40,6 +40,7 @@ READS_RESULTS = {
     "bench.api",
     "bench.registry",
     "bench.terminal",
+    "bench.recorders.work",
 }
 """All that the analysis may know of the rest."""
 VERBS = {"bench.commands", "bench.cli", "bench.notebook"}

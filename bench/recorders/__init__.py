@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,9 +58,11 @@ def observe(
                 `overhead`: median seconds of a watched step / median of a timed one, null where no step was watched.
                 A recorder that this device lacks is left out, with a warning if it was asked for by name.
     """
+    from bench.recorders.buckets import Phases
     from bench.recorders.profile import Profile, synchronize
 
-    profile = Profile(context.device, trace_path)
+    facts = {"phases": asdict(Phases.of(context))} if trace_path else None
+    profile = Profile(context.device, trace_path, facts)
     recorders, warnings = [], []
     for name in names or unasked():
         reason = available(name, context.device.type)

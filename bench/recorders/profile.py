@@ -20,6 +20,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from bench.recorders.timeline import STEP, WARMUP, Timeline, read_trace
+from bench.recorders.work import KEY
 
 
 def synchronize(device: torch.device) -> None:
@@ -32,20 +33,25 @@ class Profile:
     """Profiled steps of one pass: their trace, and how long each took by a clock of its own.
 
     wall_s     seconds of each profiled step, warm-up apart: wall clock, on a GPU between CUDA events recorded after each step
+    facts      what a kept trace says beside its events
     timeline   the trace, once `run` is over
     """
 
     timeline: Timeline
 
-    def __init__(self, device: torch.device, trace_path: Path | None = None) -> None:
+    def __init__(self, device: torch.device, trace_path: Path | None = None, facts: dict[str, Any] | None = None) -> None:
         self.device = device
         self.trace_path = trace_path
+        self.facts = facts
         self.wall_s: list[float] = []
 
     def run(self, run_step: Callable[[], object], steps: int) -> None:
         """Run one warm-up step and `steps` steps under the profiler, then read the trace (and keep it, gzipped)."""
         activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (self.device.type == "cuda")
-        with profile(activities=activities, profile_memory=self.device.type == "cpu", acc_events=True) as profiler:
+        on_cpu = self.device.type == "cpu"
+        with profile(activities=activities, profile_memory=on_cpu, record_shapes=True, acc_events=True) as profiler:
+            if self.trace_path and self.facts:
+                profiler.add_metadata_json(KEY, json.dumps(self.facts))
             marks = [self._step(name, run_step) for name in (WARMUP, *(f"{STEP} {i}" for i in range(steps)))]
             synchronize(self.device)
         self.wall_s = [self._seconds(start, end) for start, end in pairwise(marks)]

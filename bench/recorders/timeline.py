@@ -39,6 +39,7 @@ class Activity:
     spans      when it ran: of an operator, the parts in which no operator inside it ran; of GPU work, one interval
     parent     the operator around an operator
     leaf       no operator ran inside it
+    inputs     (shape, type) of the arguments of an operator, where the trace has them
     """
 
     kind: Literal["operator", "kernel", "memcpy", "memset"]
@@ -50,6 +51,7 @@ class Activity:
     spans: list[Interval] = field(default_factory=list)
     parent: Activity | None = None
     leaf: bool = True
+    inputs: tuple[tuple[list[int], str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -179,7 +181,8 @@ def _sweep(
         else:
             holder = next((o for o in reversed(stack) if o.activity), None)
             parent = holder.activity if holder else None
-            activity = Activity("operator", (*around.names, name), around.ranges, start, end, start, parent=parent)
+            inputs = _inputs(event["args"])
+            activity = Activity("operator", (*around.names, name), around.ranges, start, end, start, parent=parent, inputs=inputs)
             if holder and parent:
                 parent.leaf = False
                 if start > holder.covered:
@@ -190,6 +193,14 @@ def _sweep(
     while stack:
         close(stack.pop())
     return operators, calls, ranges
+
+
+def _inputs(arguments: dict[str, Any]) -> tuple[tuple[list[int], str], ...]:
+    """Lists of tensors are left out: their types are not in the trace."""
+    kinds = arguments.get("Input type", ())
+    return tuple(
+        (shape, kind) for shape, kind in zip(arguments.get("Input Dims", ()), kinds, strict=False) if kind != "TensorList"
+    )
 
 
 def _device_activity(event: dict[str, Any], origin: float, launches: dict[int | None, _Call]) -> Activity:

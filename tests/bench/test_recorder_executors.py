@@ -221,7 +221,7 @@ def small_ceilings(monkeypatch, tmp_path):
 def test_every_recorder_of_a_cpu_works_for_every_executor(executor, load, vllm, small_ceilings):
     loaded = vllm if executor == "vllm" else load({"official": OFFICIAL, "eager": EAGER}[executor])
     found, warnings = loaded.observe()
-    assert set(found) == {"counters", "time_breakdown", "launches", "memory", "roofline"} and warnings == []
+    assert set(found) == {"counters", "time_breakdown", "launches", "operators", "memory", "roofline"} and warnings == []
     assert 0 < found["roofline"]["achieved"] <= found["roofline"]["achieved_executed"]
 
 
