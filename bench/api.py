@@ -94,6 +94,8 @@ class Workload(Protocol):
 
     kind        of every direction it draws
     version     changes with the maths; results of another version never compare
+    formula     of a step, in a line; L are losses, g is a projected gradient, Z a direction, q the queries
+    source      where it is from
     defaults    values of spec fields that the suite's own defaults do not suit, by field name
     tiny        the same for opt-tiny, tuned so that a short run shows it; tiny_with: more for "adapter" scope and "reward" runs
     upstream    the published repository that has this very loop, or None
@@ -104,6 +106,8 @@ class Workload(Protocol):
     name: ClassVar[str]
     kind: ClassVar[Kind]
     version: ClassVar[int]
+    formula: ClassVar[str]
+    source: ClassVar[str]
     defaults: ClassVar[Mapping[str, Any]]
     tiny: ClassVar[Mapping[str, Any]]
     tiny_with: ClassVar[Mapping[str, Mapping[str, Any]]]

@@ -154,7 +154,9 @@ def export(
 
 @app.command("list")
 def list_command(
-    verbose: Annotated[bool, described("Also the lengths of the tasks' examples.", "no")] = False,
+    verbose: Annotated[
+        bool, described("Also the formulas of the algorithms and the lengths of the tasks' examples.", "no")
+    ] = False,
 ) -> None:
     """Workloads, executors and what each cell supports, models, tasks and recorders."""
     from bench.commands.list import list_all

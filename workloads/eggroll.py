@@ -23,6 +23,8 @@ class Eggroll(TwoSided):
     name: ClassVar[str] = "eggroll"
     kind: ClassVar[Kind] = "factorized"
     version: ClassVar[int] = 1
+    formula: ClassVar[str] = "theta -= lr / (2 q) * sum of (s(L+) - s(L-)) Z, s standardising over the population of 2 q"
+    source: ClassVar[str] = "arXiv 2511.16652"
     defaults: ClassVar[Mapping[str, Any]] = {"rank": 1, "queries": 4}
     tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 3e-3}
 

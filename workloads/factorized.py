@@ -18,6 +18,8 @@ class Factorized(TwoSided):
     name: ClassVar[str] = "factorized"
     kind: ClassVar[Kind] = "factorized"
     version: ClassVar[int] = 1
+    formula: ClassVar[str] = "theta -= lr * mean of g Z, g = (L+ - L-) / (2 eps)"
+    source: ClassVar[str] = "arXiv 2605.28760"
     defaults: ClassVar[Mapping[str, Any]] = {"rank": 128}
     tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 1e-3, "rank": 32}
 

@@ -26,6 +26,8 @@ class FZOO(OneSided):
     name: ClassVar[str] = "fzoo"
     kind: ClassVar[Kind] = "factorized"
     version: ClassVar[int] = 1
+    formula: ClassVar[str] = "theta -= lr * mean of (L_i - L_0) / s * Z_i, s the deviation of the L_i"
+    source: ClassVar[str] = "arXiv 2506.09034"
     defaults: ClassVar[Mapping[str, Any]] = {"rank": 16, "queries": 8}
     tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 3e-3}
 

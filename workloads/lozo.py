@@ -18,6 +18,8 @@ class LoZO(TwoSided):
     name: ClassVar[str] = "lozo"
     kind: ClassVar[Kind] = "lowrank"
     version: ClassVar[int] = 1
+    formula: ClassVar[str] = "theta -= lr * mean of g Z, g = (L+ - L-) / (2 eps)"
+    source: ClassVar[str] = "arXiv 2410.07698"
     tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 3e-4, "interval": 50}
     upstream: ClassVar[str | None] = "optsuite/LOZO"
 

@@ -20,6 +20,8 @@ class LoZOM(Momentum):
     name: ClassVar[str] = "lozo-m"
     kind: ClassVar[Kind] = "lowrank"
     version: ClassVar[int] = 1
+    formula: ClassVar[str] = "N = beta N + (1 - beta) g U; theta -= lr N V^T; N V_old^T V_new / n when V is resampled"
+    source: ClassVar[str] = "arXiv 2410.07698"
     tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 5e-4, "interval": 50}
     keeps: ClassVar[str] = "N: float32 [out, rank] a matrix"
     redraws: ClassVar[str | None] = "keeps factors only"

@@ -28,6 +28,8 @@ class Method(ABC):
     name: ClassVar[str]
     kind: ClassVar[Kind]
     version: ClassVar[int]
+    formula: ClassVar[str] = ""
+    source: ClassVar[str] = ""
     defaults: ClassVar[Mapping[str, Any]] = {}
     tiny: ClassVar[Mapping[str, Any]] = {}
     tiny_with: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

@@ -17,6 +17,8 @@ class MeZO(TwoSided):
     name: ClassVar[str] = "mezo"
     kind: ClassVar[Kind] = "dense"
     version: ClassVar[int] = 1
+    formula: ClassVar[str] = "theta -= lr * mean of g Z, g = (L+ - L-) / (2 eps)"
+    source: ClassVar[str] = "arXiv 2305.17333"
     tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 1e-3}
     tiny_with: ClassVar[Mapping[str, Mapping[str, Any]]] = {"adapter": {"learning_rate": 1e-2, "eps": 1e-2}}
     upstream: ClassVar[str | None] = "princeton-nlp/MeZO"

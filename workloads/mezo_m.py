@@ -20,6 +20,8 @@ class MeZOM(Momentum):
     name: ClassVar[str] = "mezo-m"
     kind: ClassVar[Kind] = "dense"
     version: ClassVar[int] = 1
+    formula: ClassVar[str] = "m = beta m + (1 - beta) g Z; theta -= lr m"
+    source: ClassVar[str] = "arXiv 2402.11592"
     tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 1e-3}
     tiny_with: ClassVar[Mapping[str, Mapping[str, Any]]] = {"adapter": {"learning_rate": 1e-2, "eps": 1e-2}}
     keeps: ClassVar[str] = "m: float32, as large as the scope; redrawn: numbers only"

@@ -24,6 +24,8 @@ class OneSided(Method):
     name: ClassVar[str] = "one-sided"
     kind: ClassVar[Kind] = "lowrank"
     version: ClassVar[int] = 1
+    formula: ClassVar[str] = "theta -= lr * mean of g Z, g_i = (L_i - L_0) / eps"
+    source: ClassVar[str] = "arXiv 2506.09034, its estimate"
     defaults: ClassVar[Mapping[str, Any]] = {"queries": 4}
     tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 1e-3}
     forwards: ClassVar[str] = "q + 1"

@@ -26,6 +26,8 @@ class ThreePoints(Method):
     name: ClassVar[str] = "three-points"
     kind: ClassVar[Kind] = "lowrank"
     version: ClassVar[int] = 1
+    formula: ClassVar[str] = "the best of theta, theta + lr Z_i, theta - lr Z_i"
+    source: ClassVar[str] = "arXiv 1902.03591"
     tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 3e-3}
     forwards: ClassVar[str] = "2 q + 1"
 

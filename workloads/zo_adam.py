@@ -19,6 +19,8 @@ class ZOAdam(Momentum):
     name: ClassVar[str] = "zo-adam"
     kind: ClassVar[Kind] = "dense"
     version: ClassVar[int] = 1
+    formula: ClassVar[str] = "Adam on g Z, second beta 0.999"
+    source: ClassVar[str] = "arXiv 2402.11592, 1412.6980"
     tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 2e-3}
     tiny_with: ClassVar[Mapping[str, Mapping[str, Any]]] = {"adapter": {"learning_rate": 1e-2, "eps": 1e-2}}
     keeps: ClassVar[str] = "m and v: float32, each as large as the scope"

@@ -23,6 +23,8 @@ class ZOSign(TwoSided):
     name: ClassVar[str] = "zo-sign"
     kind: ClassVar[Kind] = "dense"
     version: ClassVar[int] = 1
+    formula: ClassVar[str] = "theta -= lr * mean of sign(g) Z"
+    source: ClassVar[str] = "arXiv 2402.11592"
     tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 3e-3}
     tiny_with: ClassVar[Mapping[str, Mapping[str, Any]]] = {"adapter": {"learning_rate": 1e-2, "eps": 1e-2}}
 

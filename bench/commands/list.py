@@ -18,7 +18,7 @@ from bench.terminal import stderr_console
 
 
 def list_all(*, verbose: bool = False) -> int:
-    """Tables on stderr, the same as one JSON object on stdout. `verbose`: the tasks with the lengths of their examples."""
+    """Tables on stderr, the same as one JSON object on stdout. `verbose`: the algorithms' formulas, the tasks' lengths."""
     from workloads.models.table import MODELS
 
     console, broken = stderr_console(), dict[str, str]()
@@ -60,6 +60,7 @@ def list_all(*, verbose: bool = False) -> int:
     for text in broken.values():
         console.print(f"left out: {text}", soft_wrap=True)
     if verbose:
+        console.print(formulas(workloads, executors))
         from bench.commands.list_tasks import task_table
 
         console.print(task_table())
@@ -67,6 +68,7 @@ def list_all(*, verbose: bool = False) -> int:
     found_all: dict[str, Any] = {
         "workloads": {
             name: {"kind": kind.kind, "forwards": kind.forwards, "keeps": kind.keeps, "summary": summary(kind)}
+            | {"formula": kind.formula, "source": kind.source}
             for name, kind in workloads.items()
         },
         "executors": {
@@ -89,6 +91,17 @@ def methods(workloads: Mapping[str, type[Workload]]) -> Table:
     table = Table(*headings, title="Workloads (q: --queries)")
     for name, kind in workloads.items():
         table.add_row(_named(WORKLOADS, name), kind.kind, kind.forwards, kind.keeps or "-", summary(kind))
+    return table
+
+
+def formulas(workloads: Mapping[str, type[Workload]], executors: Mapping[str, ExecutorEntry]) -> Table:
+    """The step of each algorithm, where it is from, what it costs and keeps, and which executor runs it in which scope."""
+    headings = ("workload", "step", "source", "forwards", "kept", "runs on")
+    table = Table(*headings, title="Algorithms (L: losses, g: slope along Z, q: --queries)")
+    for name, kind in workloads.items():
+        cells = {other: found for other, entry in executors.items() if (found := cell(kind, entry))}
+        runs = "; ".join(f"{other}: {', '.join(found['scope'])}" for other, found in cells.items())
+        table.add_row(_named(WORKLOADS, name), kind.formula or "-", kind.source or "-", kind.forwards, kind.keeps or "-", runs)
     return table
 
 

@@ -11,6 +11,7 @@ import typer
 
 import bench.notebook
 from bench.cli import app
+from bench.registry import WORKLOADS, workload_class
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(page for pattern in ("*.md", "docs/*.md", "results/**/*.md") for page in ROOT.glob(pattern))
@@ -54,6 +55,13 @@ def test_the_notebook_page_calls_what_there_is():
     (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "notebook.md").read_text(), re.MULTILINE | re.DOTALL)
     called = set(re.findall(r"\bzo\.(\w+)", code))
     assert called == {"run", "table", "compare", "load"} <= set(dir(bench.notebook))
+
+
+def test_the_table_of_algorithms_is_what_they_declare():
+    row = re.compile(r"^\| `([\w-]+)` \| (.*?) \| .*? \| (.*?) \| .*? \| (.*?) \|$", re.MULTILINE)
+    kinds = {name: workload_class(name) for name in WORKLOADS.own}
+    declared = [(name, kind.formula, kind.forwards, kind.source) for name, kind in kinds.items()]
+    assert row.findall((ROOT / "docs" / "algorithms.md").read_text()) == declared
 
 
 @pytest.mark.parametrize("name", ["step", "architecture"])
