@@ -235,6 +235,8 @@ def reading(standing: Standing) -> Iterator[str]:
     first, others = standing.entrants[0], standing.entrants[1:]
     n, coverage = len(first.heats), first.middle("steps").coverage
     yield f"{n} seeds; intervals of medians are those of the order statistics and hold them with {coverage:.1%}"
+    if not any(e.there for e in standing.entrants):
+        yield "nobody got to the target"
     behind = [e.workload for e in others if standing.against[e.workload].significant]
     rest = [e.workload for e in others if not standing.against[e.workload].significant]
     yield f"fewest minibatches to the target: {first.workload}; significantly more (Holm, 5 %): {', '.join(behind) or 'none'}"
