@@ -53,7 +53,7 @@ class Against:
 
     @property
     def words(self) -> str:
-        found = f"behind in {self.ahead} of {self.seeds} seeds"
+        found = f"more in {self.ahead} of {self.seeds} seeds"
         if self.ratio is not None:
             found = f"{self.ratio:.2f}x, {self.low:.2f} to {self.high:.2f}"
         return f"{found}{', significant' if self.significant else ''}"
@@ -235,15 +235,15 @@ def reading(standing: Standing) -> Iterator[str]:
     first, others = standing.entrants[0], standing.entrants[1:]
     n, coverage = len(first.heats), first.middle("steps").coverage
     yield f"{n} seeds; intervals of medians are those of the order statistics and hold them with {coverage:.1%}"
-    if not any(e.there for e in standing.entrants):
+    if first.there:
+        behind = [e.workload for e in others if standing.against[e.workload].significant]
+        rest = [e.workload for e in others if not standing.against[e.workload].significant]
+        yield f"fewest minibatches to the target: {first.workload}; significantly more (Holm, 5 %): {', '.join(behind) or 'none'}"
+        yield f"not told apart from it: {', '.join(rest) or 'none'}"
+    else:
         yield "nobody got to the target"
-    behind = [e.workload for e in others if standing.against[e.workload].significant]
-    rest = [e.workload for e in others if not standing.against[e.workload].significant]
-    yield f"fewest minibatches to the target: {first.workload}; significantly more (Holm, 5 %): {', '.join(behind) or 'none'}"
-    yield f"not told apart from it: {', '.join(rest) or 'none'}"
-    if short := [
-        f"{e.workload} ({len(e.heats) - e.there} of {len(e.heats)})" for e in standing.entrants if e.there < len(e.heats)
-    ]:
+    short = [f"{e.workload} ({len(e.heats) - e.there} of {len(e.heats)})" for e in standing.entrants if e.there < len(e.heats)]
+    if short:
         yield f"censored, did not get there within their steps: {', '.join(short)}"
     middles = [e.middle("steps").value for e in standing.entrants if isfinite(e.middle("steps").value)]
     if middles:
@@ -285,11 +285,11 @@ def markdown(standings: Sequence[Standing]) -> str:
     return "\n\n".join(parts)
 
 
-def _rank(entrant: Entrant) -> tuple[float, float]:
-    """By the median, then by the mean logarithm, censored runs at their budget."""
+def _rank(entrant: Entrant) -> tuple[float, int, float]:
+    """By the median, then by how many got there, then by the mean logarithm, censored runs at their budget."""
     values = entrant.along("minibatches").values()
     bounded = [log(value if isfinite(value) else entrant.budget * entrant.per_step) for value in values]
-    return entrant.middle("minibatches").value, float(np.mean(bounded))
+    return entrant.middle("minibatches").value, -entrant.there, float(np.mean(bounded))
 
 
 def _looks(first: Entrant, other: Entrant, every: float) -> tuple[float, float]:
