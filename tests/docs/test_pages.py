@@ -46,8 +46,10 @@ def test_commands_have_the_options_they_are_given(page):
     wrong = []
     for command in COMMAND.findall(page.read_text().replace("\\\n", "")):
         verb, *rest = shlex.split(command)
-        known = {name for parameter in verbs[verb].params for name in (*parameter.opts, *parameter.secondary_opts)}
-        wrong += [f"{verb} {word}" for word in rest if word.startswith("--") and word not in known | {"--help"}]
+        own, _, of_run = " ".join(rest).partition(" -- ")  # compare --revisions: what stands after -- is for `run`
+        for name, words in ((verb, own), ("run", of_run)):
+            known = {option for parameter in verbs[name].params for option in (*parameter.opts, *parameter.secondary_opts)}
+            wrong += [f"{name} {word}" for word in words.split() if word.startswith("--") and word not in known | {"--help"}]
     assert wrong == []
 
 
