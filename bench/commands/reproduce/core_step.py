@@ -53,12 +53,12 @@ def _points(campaign: Campaign, model: str, batch_size: int, steps: int) -> list
 
 def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
     table = Table(title="Core step, LoZO, amortised over V's intervals; ratios: official / vllm")
-    headings = ("model", "batch", "official, ms", "vllm kv=recompute, ms", "kv=shared, ms", "requests, ms")
-    for heading in (*headings, "ratio kv=recompute", "ratio kv=shared", "verdict", "theirs", "ours / theirs"):
+    headings = ("model", "batch", "official, ms", "recompute, ms", "shared, ms", "requests, ms")
+    for heading in (*headings, "ratio recompute", "ratio shared", "verdict", "theirs", "ours / theirs"):
         table.add_column(heading, justify="left" if heading in ("model", "verdict") else "right")
     for row in rows:
         times = [row[key] for key in ("official_s", "vllm_recompute_s", "vllm_shared_s", "vllm_requests_s")]
-        ratios = [" ".join((cell(row[f"ratio_{kv}"]), row[f"interval_{kv}"])).strip() for kv in ("recompute", "shared")]
+        ratios = [f"{cell(row[f'ratio_{kv}'])}\n{row[f'interval_{kv}']}".strip() for kv in ("recompute", "shared")]
         theirs = [cell(row[key]) for key in ("rerun_ratio", "ratio_of_ratios")]
         table.add_row(
             row["model"], str(row["batch_size"]), *(cell(t, 1e3) for t in times), *ratios, row["verdict_shared"], *theirs
@@ -66,4 +66,6 @@ def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
     console.print(table)
     low, high = paper.CORE_STEP_RANGE
     console.print(f"theirs: {paper.RERUN}; the {paper.PAPER} says {low} to {high} from 1.3B to 13B")
-    console.print("kv=recompute is their method, like for like; kv=shared scores each prompt once; 95 % intervals")
+    console.print(
+        "recompute: vllm kv=recompute, their method, like for like; shared: each prompt scored once; 95 % intervals"
+    )
