@@ -66,6 +66,4 @@ def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
     console.print(table)
     low, high = paper.CORE_STEP_RANGE
     console.print(f"theirs: {paper.RERUN}; the {paper.PAPER} says {low} to {high} from 1.3B to 13B")
-    console.print(
-        "recompute: vllm kv=recompute, their method, like for like; shared: each prompt scored once; 95 % intervals"
-    )
+    console.print("recompute: vllm kv=recompute, their method, like for like; shared: each prompt scored once; 95 % intervals")
