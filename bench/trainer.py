@@ -106,7 +106,7 @@ class ZOTrainer:
         processing_class: Any = None,
         callbacks: Sequence[Any] = (),
     ) -> None:
-        from transformers.trainer_callback import CallbackHandler, TrainerControl, TrainerState
+        from transformers.trainer_callback import TrainerControl, TrainerState
 
         self.args = args or ZOTrainingArguments()
         if (task is None) == (train_dataset is None):
@@ -118,7 +118,7 @@ class ZOTrainer:
         if train_dataset is not None:
             self._task = self._own(train_dataset, eval_dataset)
         self._model = self._place(model, processing_class)
-        self.callback_handler: Any = CallbackHandler(list(callbacks), None, processing_class, None, None)
+        self.callbacks = list(callbacks)
         self.state: Any = TrainerState(max_steps=self.args.max_steps)
         self.control: Any = TrainerControl()
         self.result: Result | None = None
@@ -129,7 +129,7 @@ class ZOTrainer:
         RuntimeError, naming what went wrong, when the session failed; UsageError for what cannot be run.
         """
         self.control.should_training_stop = False
-        self.control = self.callback_handler.on_train_begin(self.args, self.state, self.control)
+        self._call("on_train_begin")
         if resume_from_checkpoint:
             self._resume(self._newest() if resume_from_checkpoint is True else str(resume_from_checkpoint))
         else:
@@ -137,7 +137,7 @@ class ZOTrainer:
         session = self._session
         if session.status != "passed" and not self.control.should_training_stop:
             raise RuntimeError(f"{session.status}: {session.error}")
-        self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
+        self._call("on_train_end")
         return self._output(session)
 
     def evaluate(self, eval_dataset: Rows | None = None) -> dict[str, float]:
@@ -145,12 +145,15 @@ class ZOTrainer:
         if self.result is not None and eval_dataset is None and (found := _held_out(self._session)):
             return _metrics(found)
         model = self._model if self.result is None else self._merged()
-        task = self._task if eval_dataset is None else self._own(eval_dataset, eval_dataset)
-        still = {"steps": 1, "warmup": 0, "learning_rate": 0.0, "eval_every": 1}  # a step that goes nowhere
+        task, size = self._task, self.args.per_device_train_batch_size
+        if eval_dataset is not None:
+            rows = list(eval_dataset)
+            task, size = self._own(rows, rows), max(1, min(size, len(rows) // 4))
+        still = {"steps": 1, "warmup": 0, "learning_rate": 0.0, "eval_every": 1, "batch_size": size}  # its step goes nowhere
         given = {name: value for name, value in self.args.more.items() if name in ("dtype", "device", "weights", "kv")}
         result = self._in_turn(given | still | task | {"model": model}, lambda event: False)
         metrics = _metrics(next(e for e in result.sessions[0].evaluations if e.split == "eval"))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self._call("on_evaluate", metrics=metrics)
         return metrics
 
     def save_model(self, output_dir: str | None = None, *, format: str = "merged", rank: int | None = None) -> str:
@@ -187,7 +190,7 @@ class ZOTrainer:
 
         options = RunOptions(1, profile=False, results=str(self._folder))
         runs: list[RunInProgress] = start([spec], options, self._store)
-        conduct(runs, options, self._store, stderr_console(), quiet=True, watch=watch)
+        conduct(runs, options, self._store, stderr_console(), quiet=True, tables=False, watch=watch)
         return runs[0].result
 
     def _resume(self, run: str) -> None:
@@ -208,23 +211,28 @@ class ZOTrainer:
 
     def _watch(self, event: Event) -> bool:
         """Tell the callbacks; whether they want it to end."""
-        handler, args, state = self.callback_handler, self.args, self.state
+        args, state = self.args, self.state
         match event["event"]:
             case "step":
                 state.global_step = event["step"] + 1
-                self.control = handler.on_step_end(args, state, self.control)
+                self._call("on_step_end")
                 if state.global_step % args.logging_steps == 0:
                     loss = sum(event["losses"]) / len(event["losses"])
                     self._log({"loss": loss, "learning_rate": event["learning_rate"], "step_s": event["step_s"]})
             case "evaluation":
                 metrics = _metrics(Evaluation(**{name: value for name, value in event.items() if name != "event"}))
-                self.control = handler.on_evaluate(args, state, self.control, metrics)
+                self._call("on_evaluate", metrics=metrics)
                 self._log(metrics)
         return bool(self.control.should_training_stop)
 
     def _log(self, entry: dict[str, float]) -> None:
         self.state.log_history.append(entry | {"step": self.state.global_step})
-        self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs=entry)
+        self._call("on_log", logs=entry)
+
+    def _call(self, event: str, **more: Any) -> None:
+        """Every callback's method of that name; what one returns is the control from then on."""
+        for callback in self.callbacks:
+            self.control = getattr(callback, event)(self.args, self.state, self.control, **more) or self.control
 
     def _output(self, session: SessionResult) -> TrainOutput:
         from transformers.trainer_utils import TrainOutput

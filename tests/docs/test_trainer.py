@@ -72,6 +72,7 @@ def test_rows_of_ones_own_stopped_and_gone_on_with(page, monkeypatch):
     assert went_on.train(resume_from_checkpoint=True).global_step == 40
     whole.train()
     assert went_on.result.sessions[0].losses == whole.result.sessions[0].losses
+    assert whole.evaluate(rows)["eval_examples"] == len(rows)  # by a run of its own, on the merged model
 
 
 def test_what_vllm_refuses_eager_takes_over_and_what_nobody_can_run_is_said(page, monkeypatch):
