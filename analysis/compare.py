@@ -14,6 +14,7 @@ from typing import Any
 
 from analysis.metrics import METRICS, Metric
 from analysis.runs import Run, differences, explain, size_of
+from analysis.serving import Served
 from analysis.statistics import ENOUGH, Ratio, ratio
 from analysis.summary import Summary, ToTarget
 from bench.errors import UsageError
@@ -30,7 +31,7 @@ class Row:
     run: Run
     metric: Metric
     verdict: str
-    summary: Summary | ToTarget | None = None
+    summary: Summary | ToTarget | Served | None = None
     ratio: Ratio | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -80,6 +81,8 @@ class Table:
         words.append(f"batch {spec['batch_size']}")
         if spec["workload"] != "mezo":
             words.append(f"rank {spec['rank']}")
+        if rate := spec.get("users_per_s"):
+            words.append(f"{rate:g} users/s")
         return ", ".join(words)
 
     def name(self, run: Run) -> str:
@@ -170,16 +173,16 @@ def _newest(part: list[Run], every: bool, by: Metric) -> tuple[list[Run], list[s
         if not (every or run.named):
             points.setdefault(run.point(by.own), []).append(run)
     for found in points.values():
-        chosen = ([run for run in found if run.usable or run.incorrect] or found)[-1]
+        chosen = ([run for run in found if by.counts(run) or run.incorrect] or found)[-1]
         kept.append(chosen)
         notes += [f"{run.path}: newer, but {run.result.status}" for run in found[found.index(chosen) + 1 :]]
     return kept, notes
 
 
 def _table(runs: list[Run], wanted: str | None, by: Metric) -> Table:
-    times = {run: by.times(run.sessions) if run.usable else None for run in runs}
+    times = {run: by.times(by.of(run)) if by.counts(run) else None for run in runs}
     known = {run: found for run, found in times.items() if found}
-    among = [run for run in known if _is(run, wanted or "official")] or list(known)
+    among = [run for run in known if _is(run, wanted or by.reference)] or list(known)
     newest = {run.point(by.own): run for run in among}.values()
     reference = max(newest, key=lambda run: known[run].value, default=None)
     rows = [row_of(run, times[run], reference, by) for run in runs]
@@ -187,8 +190,8 @@ def _table(runs: list[Run], wanted: str | None, by: Metric) -> Table:
 
 
 def _is(run: Run, wanted: str | None) -> bool:
-    """Whether a run is of the executor (or, of several algorithms, the workload) that was asked for."""
-    return wanted in (run.spec["executor"], run.spec["workload"])
+    """Whether a run is of the executor (or, of several algorithms, the workload; of a server, the policy) that was asked for."""
+    return wanted in (run.spec["executor"], run.spec["workload"], run.admission or run.spec["executor"])
 
 
 def _order(row: Row) -> tuple[bool, float]:
@@ -196,7 +199,7 @@ def _order(row: Row) -> tuple[bool, float]:
     return row.verdict != "reference", -row.summary.value if row.summary else 0.0
 
 
-def row_of(run: Run, times: Summary | ToTarget | None, reference: Run | None, by: Metric) -> Row:
+def row_of(run: Run, times: Summary | ToTarget | Served | None, reference: Run | None, by: Metric) -> Row:
     """A run beside the reference; why not, where timings are refused or missing."""
     if run.incorrect:
         return Row(run, by, "refused: its losses are wrong")

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from analysis import paper
 from analysis.path import AttributionPath
 from analysis.runs import size_of
+from analysis.serving import picture
 from analysis.statistics import center
 
 matplotlib.use("agg")
@@ -144,6 +145,16 @@ def losses(table: pd.DataFrame) -> Figure | None:
     return figure
 
 
+def serving(table: pd.DataFrame) -> Figure | None:
+    """What users waited for their first token, 99th percentile, beside the training steps made meanwhile: a curve a policy."""
+    data = table[table.metric.isin(("ttft_p99_s", "train_steps_per_s")) & (table.users_per_s > 0)]
+    if data.empty:
+        return None
+    figure, axes = _axes(height=4)
+    picture(data, axes, [{"color": COLOURS[i], "marker": MARKERS[i], "markersize": 6} for i in range(len(MARKERS))])
+    return figure
+
+
 def _stacked(data: pd.DataFrame, scale: float, label: str) -> Figure | None:
     if data.empty:
         return None
@@ -193,7 +204,7 @@ def all_figures(table: pd.DataFrame, paths: Sequence[AttributionPath]) -> dict[s
             waterfall(path),
         )
     drawn = {"sessions": sessions, "time_breakdown": breakdown, "launches": launches, "memory": memory, "roofline": roofline}
-    drawn |= {"scaling": scaling, "losses": losses}
+    drawn |= {"scaling": scaling, "losses": losses, "serving": serving}
     for name, draw in drawn.items():
         made[name] = ((draw.__doc__ or "").splitlines()[0], draw(table))
     return {name: (caption, figure) for name, (caption, figure) in made.items() if figure is not None}

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis.compare import compare
 from analysis.figures import all_figures
+from analysis.metrics import METRICS
 from analysis.path import paths
 from analysis.rendering import cells, headings
 from analysis.runs import Run
@@ -23,24 +24,25 @@ def write_report(runs: Sequence[Run], output: Path, command: str) -> Path:
     """Write output/report.html and output/*.png; returns the page. `command` is what regenerates it."""
     import matplotlib.pyplot as plt
 
-    timed = [run for run in runs if run.sessions]
-    if not timed:
+    timed, beside = [run for run in runs if run.sessions and not run.served], [run for run in runs if run.served]
+    if not timed and not beside:
         raise UsageError("report: none of the files has timed sessions")
     output.mkdir(parents=True, exist_ok=True)
     found = paths(timed)
     figures = []
-    for name, (caption, figure) in all_figures(tidy(timed), found).items():
+    for name, (caption, figure) in all_figures(tidy([*timed, *beside]), found).items():
         figure.savefig(output / f"{name}.png", dpi=130)
         figures.append({"name": name, "caption": caption, "svg": _svg(figure, name)})
         plt.close(figure)
+    tables = (*compare(timed).tables, *compare(beside, by=METRICS["ttft"]).tables)
     environment = jinja2.Environment(loader=jinja2.PackageLoader("analysis", "."), autoescape=True, trim_blocks=True)
     page = environment.get_template("report.html.j2").render(
-        title=", ".join(dict.fromkeys(f"{run.spec['workload']} on {run.spec['model']}" for run in timed)),
-        devices=sorted({str(run.result.environment.get("device")) for run in timed}),
-        tables=[(t.title, headings(t), [cells(t, row) for row in t.rows]) for t in compare(timed).tables],
+        title=", ".join(dict.fromkeys(f"{run.spec['workload']} on {run.spec['model']}" for run in (*timed, *beside))),
+        devices=sorted({str(run.result.environment.get("device")) for run in (*timed, *beside)}),
+        tables=[(t.title, headings(t), [cells(t, row) for row in t.rows]) for t in tables],
         paths=found,
         figures=figures,
-        runs=timed,
+        runs=[*timed, *beside],
         command=command,
     )
     target = output / "report.html"

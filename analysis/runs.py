@@ -17,7 +17,7 @@ from bench.result import Result, SessionResult, read_results
 from bench.steptimes import step_times
 
 FEATURES = ("batching", "kv", "lora")
-OWN = ("executor", *FEATURES, "loop", "directions", "upstream", "variant")
+OWN = ("executor", *FEATURES, "loop", "directions", "upstream", "variant", "admission")
 """Fields of the specification in which the two sides of a comparison may differ."""
 ADDED = {found.name: found.default for found in fields(RunSpec) if found.default is not MISSING}
 """What a result from before a field was added ran with."""
@@ -46,6 +46,16 @@ class Run:
     def sessions(self) -> list[SessionResult]:
         """Those that passed and were timed."""
         return [s for s in self.result.sessions if s.status == "passed" and s.step_s]
+
+    @cached_property
+    def served(self) -> list[SessionResult]:
+        """Those that passed and in which users of a server were served."""
+        return [s for s in self.result.sessions if s.status == "passed" and "serving" in s.findings]
+
+    @property
+    def admission(self) -> str:
+        """The policy of a server beside whose users training ran; empty for other runs."""
+        return str(self.spec.get("admission", ""))
 
     @property
     def model_runner(self) -> str | None:
@@ -85,7 +95,9 @@ class Run:
         kv = f" kv={self.spec['kv']}" if self.spec["executor"] == "vllm" else ""
         loop = " (requests)" if self.spec["executor"] == "vllm" and self.spec["loop"] == "requests" else ""
         checkout = " (upstream)" if self.spec["upstream"] else ""
-        return f"{self.spec['executor']}{kv}{loop}{checkout}" + (f", {self.variant}" if self.variant else "")
+        return f"{self.spec['executor']}{kv}{loop}{checkout}" + "".join(
+            f", {word}" for word in (self.variant, self.admission) if word
+        )
 
     def point(self, own: Sequence[str] = OWN) -> tuple[str, ...]:
         """Runs of one identity with the same point measure the same thing."""

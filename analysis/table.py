@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.runs import Run
+from analysis.serving import FINDING, tail
 from bench.result import SessionResult
 from bench.steptimes import step_times
 
@@ -21,6 +22,8 @@ COLUMNS = (
     "rank",
     "point",
     "features",
+    "admission",
+    "users_per_s",
     "unit",
     "session",
     "metric",
@@ -31,12 +34,13 @@ COLUMNS = (
 
 
 def tidy(runs: Iterable[Run]) -> pd.DataFrame:
-    """Metrics: step_s (amortised), step_s_median; loss, accuracy (key: step); bucket_s (key: bucket or idle), launches,
-    memory_bytes (key: part); roofline_flops, roofline_bytes, roofline_floor_s."""
+    """Metrics: of a server's runs ttft_p99_s and train_steps_per_s alone; of others step_s (amortised), step_s_median; loss,
+    accuracy (key: step); bucket_s (key: bucket or idle), launches, memory_bytes (key: part); roofline_flops, roofline_bytes,
+    roofline_floor_s."""
     rows = [
         {**_who(run), "session": session.index, "metric": metric, "key": str(key), "value": float(value), "value_unit": unit}
         for run in runs
-        for session in run.sessions
+        for session in (run.sessions if not run.served else run.served)
         for metric, key, value, unit in _metrics(session)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -53,18 +57,24 @@ def _who(run: Run) -> dict[str, Any]:
         "rank": spec["rank"],
         "point": run.label,
         "features": ", ".join(run.features),
+        "admission": run.admission,
+        "users_per_s": run.spec.get("users_per_s", 0.0),
         "unit": run.unit,
     }
 
 
 def _metrics(session: SessionResult) -> Iterator[tuple[str, object, float, str]]:
+    found = session.findings
+    if served := found.get(FINDING):
+        yield "ttft_p99_s", "", tail(served["ttft_s"]), "s"
+        yield "train_steps_per_s", "", served["steps"] / served["train_s"], "1/s"
+        return
     yield "step_s", "", step_times(session).best_known, "s"
     yield "step_s_median", "", median(session.step_s), "s"
     for step, losses in enumerate(session.losses):
         yield "loss", step, sum(losses) / len(losses), "nats"
     for evaluation in session.evaluations:
         yield "accuracy", evaluation.step, evaluation.accuracy, "share"
-    found = session.findings
     breakdown = found.get("time_breakdown", {})
     for bucket, seconds in breakdown.get("buckets", {}).items():
         yield "bucket_s", bucket, seconds, "s"

@@ -189,6 +189,8 @@ class RunSpec:
     )
     evaluate: bool = False
     variant: str = ""
+    admission: str = ""
+    users_per_s: float = 0.0
     tuning: bool = False
     """A run that settings are picked by: it never looks at the held-out split (bench.commands.race)."""
 

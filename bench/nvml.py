@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +30,35 @@ def open_nvml(device: torch.device | None = None) -> Iterator[tuple[Any, Any] | 
         yield _handle(pynvml, device)
     finally:
         pynvml.nvmlShutdown()
+
+
+@dataclass
+class Utilization:
+    """mean: share of the time in which a kernel ran, as the driver samples it; None where there is no GPU."""
+
+    mean: float | None = None
+
+
+@contextmanager
+def utilization(every_s: float = 0.2) -> Iterator[Utilization]:
+    """Looks at the first visible GPU while this is open; whole when it is closed."""
+    found, over, seen = Utilization(), threading.Event(), list[float]()
+
+    def watch() -> None:
+        with open_nvml() as opened:
+            while opened is not None and not over.wait(every_s):
+                rates = ask(opened[0], opened[0].nvmlDeviceGetUtilizationRates, opened[1])
+                if rates is not None:
+                    seen.append(rates.gpu / 100)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        thread.join()
+        found.mean = sum(seen) / len(seen) if seen else None
 
 
 def missing(device: str, *, energy: bool = False) -> str | None:
