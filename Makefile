@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test perf soak clean
+.PHONY: demo demo-serve test perf soak clean
 
 DEMO := results/demo
 
@@ -16,6 +16,10 @@ demo: $(INSTALLED)
 	$(BIN)/python -m analysis report $(DEMO) --output $(DEMO)/report
 	$(BIN)/python -m bench compare $(DEMO)/steps
 	@printf '%s\n' "" "losses: $(DEMO)/losses.png" "report, with the attribution: $(DEMO)/report/report.html"
+
+# A live server that trains while users ask it: under four minutes.
+demo-serve: $(INSTALLED)
+	$(BIN)/python -m bench.serving.demo
 
 test: $(INSTALLED)
 	$(BIN)/ruff check .

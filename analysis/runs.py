@@ -91,13 +91,14 @@ class Run:
 
     @property
     def label(self) -> str:
-        """`official`, `vllm kv=shared`: speed-ups are quoted for both ways of scoring on vLLM; upstream's code is named."""
+        """`official`, `vllm kv=shared`: speed-ups are quoted for both ways of scoring on vLLM; upstream's code is named. Of a
+        server it is the policy."""
+        if self.admission:
+            return f"serving, {self.admission}"
         kv = f" kv={self.spec['kv']}" if self.spec["executor"] == "vllm" else ""
         loop = " (requests)" if self.spec["executor"] == "vllm" and self.spec["loop"] == "requests" else ""
         checkout = " (upstream)" if self.spec["upstream"] else ""
-        return f"{self.spec['executor']}{kv}{loop}{checkout}" + "".join(
-            f", {word}" for word in (self.variant, self.admission) if word
-        )
+        return f"{self.spec['executor']}{kv}{loop}{checkout}" + (f", {self.variant}" if self.variant else "")
 
     def point(self, own: Sequence[str] = OWN) -> tuple[str, ...]:
         """Runs of one identity with the same point measure the same thing."""

@@ -20,8 +20,8 @@ bench.environment
 workloads
 baselines bench.executors bench.recorders bench.journal
 bench.harness
-bench.serving
 bench.defaults
+bench.serving
 bench.commands
 bench.cli_options
 bench.cli bench.notebook bench.trainer

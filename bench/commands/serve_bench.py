@@ -18,7 +18,6 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.commands.serve import specification
 from bench.commands.terminal import stderr_console
 from bench.config import RunSpec
 from bench.environment import environment, source
@@ -35,6 +34,7 @@ from bench.serving.child import Child
 from bench.serving.durable import NAME
 from bench.serving.load import Control, Generator, Seen, Users
 from bench.serving.settings import ServeOptions
+from bench.serving.site import specification
 
 OFF = "off"
 SHARES = (0.3, 0.6, 0.8)

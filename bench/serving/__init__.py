@@ -1,6 +1,7 @@
 """Training as background load of a live server: vLLM's own OpenAI server, and LoZO and its kin as requests that wait for users.
 
 settings.py    options of `serve`
+site.py        from what was typed to what a server is made from
 server.py      starts the engine and vLLM's application, and ends them
 scheduler.py   vLLM's scheduler with users before probes
 admission.py   how many probe tokens a round may hold: the policies
@@ -13,4 +14,6 @@ durable.py     journal and snapshots, and the way back
 trainer.py     the steps
 control.py     POST and GET /training
 load.py        vLLM's load generator against a server, for `serve-bench`
+child.py       a server as a child process
+demo.py        `make demo-serve`
 """

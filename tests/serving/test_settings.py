@@ -30,3 +30,23 @@ def test_what_cannot_be_served_exits_2(
     state = () if "--state" in options else ("--state", str(tmp_path / "state"))
     assert said in refused("serve", *options, *state)
     assert not (tmp_path / "state").exists()
+
+
+BENCH_REFUSED = [
+    (("--rates", "4,x"), "--rates 4,x"),
+    (("--rates", "4,-1"), "above 0"),
+    (("--policies", "off,greedy"), "--policies greedy"),
+    (("--rounds", "0"), "at least 1"),
+    (("--trace", "/no/trace"), "--trace /no/trace"),
+    (("--slo", "x"), "ttft_p99=+15%"),
+    (("--workload", "mezo"), "fits in no adapter"),
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), BENCH_REFUSED, ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_what_cannot_be_measured_exits_2(
+    options: tuple[str, ...], said: str, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    assert said in refused("serve-bench", *options, "--results", str(tmp_path / "results"))
