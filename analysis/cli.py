@@ -1,4 +1,4 @@
-"""`python -m analysis`: `report`, `losses` and `gradients` PATH..., `race` FILE...: pages and figures from what was measured."""
+"""`python -m analysis`: `report`, `losses`, `scores`, `gradients` PATH..., `race` FILE...: pages and figures from measurements."""
 
 from __future__ import annotations
 
@@ -36,6 +36,22 @@ def losses(
     what = ("workload", "model")
     alike = [run for run in timed if all(run.spec[name] == timed[-1].spec[name] for name in what)]
     runs = list({run.point(): run for run in alike}.values())
+    draw(runs, Path(output))
+    print(json.dumps({"output": output, "runs": [str(run.path) for run in runs]}, separators=(",", ":")))
+
+
+@app.command()
+def scores(
+    paths: Paths, output: Annotated[str, typer.Option(help="the picture to write; its suffix is the format")] = "scores.png"
+) -> None:
+    """The score on dev over the steps, a panel for each task: the newest run of every executor, workload and task."""
+    from analysis.runs import load_runs
+    from analysis.scores import draw
+
+    evaluated = [run for run in load_runs(paths) if any(e.split == "dev" for s in run.sessions for e in s.evaluations)]
+    if not evaluated:
+        raise UsageError(f"{', '.join(paths)}: no run was evaluated on the way; `python -m bench run --eval-every N` is")
+    runs = list({(run.spec["task"], run.spec["workload"], *run.point()): run for run in evaluated}.values())
     draw(runs, Path(output))
     print(json.dumps({"output": output, "runs": [str(run.path) for run in runs]}, separators=(",", ":")))
 

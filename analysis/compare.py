@@ -78,7 +78,8 @@ class Table:
         ]
         if "workload" in self.metric.own:
             return ", ".join([*words, spec["task"], str(spec["until"])])
-        words.append(f"batch {spec['batch_size']}")
+        several = f" x {found}" if (found := spec.get("accumulate", 1)) > 1 else ""
+        words.append(f"batch {spec['batch_size']}{several}")
         if spec["workload"] != "mezo":
             words.append(f"rank {spec['rank']}")
         if rate := spec.get("users_per_s"):

@@ -17,7 +17,7 @@ from bench.result import Result, SessionResult, read_results
 from bench.steptimes import step_times
 
 FEATURES = ("batching", "kv", "lora")
-OWN = ("executor", *FEATURES, "loop", "directions", "upstream", "variant", "admission")
+OWN = ("executor", *FEATURES, "loop", "directions", "upstream", "variant", "admission", "max_tokens")
 """Fields of the specification in which the two sides of a comparison may differ."""
 ADDED = {found.name: found.default for found in fields(RunSpec) if found.default is not MISSING}
 """What a result from before a field was added ran with."""
@@ -98,7 +98,8 @@ class Run:
         kv = f" kv={self.spec['kv']}" if self.spec["executor"] == "vllm" else ""
         loop = " (requests)" if self.spec["executor"] == "vllm" and self.spec["loop"] == "requests" else ""
         checkout = " (upstream)" if self.spec["upstream"] else ""
-        return f"{self.spec['executor']}{kv}{loop}{checkout}" + (f", {self.variant}" if self.variant else "")
+        bound = f", {found:,} tokens a forward" if (found := (ADDED | self.spec)["max_tokens"]) else ""
+        return f"{self.spec['executor']}{kv}{loop}{checkout}{bound}" + (f", {self.variant}" if self.variant else "")
 
     def point(self, own: Sequence[str] = OWN) -> tuple[str, ...]:
         """Runs of one identity with the same point measure the same thing."""

@@ -18,7 +18,7 @@ from bench.until import Until
 
 VARIANTS = {
     "every position": "eager: logits at every position of every row, as the official loop has them",
-    "unpadded": "eager, scope lora: rows end to end without padding",
+    "unpadded": "eager: rows end to end without padding",
     "uncompiled": "vllm on a GPU: neither torch.compile nor CUDA graphs",
     "no graphs": "vllm on a GPU: torch.compile without CUDA graphs",
 }
@@ -151,6 +151,10 @@ class RunSpec:
     )
     steps: int = setting(METHOD, "Timed core steps of a session.", "100; opt-tiny: its own", 100, least=1)
     batch_size: int = setting(METHOD, "Examples in a minibatch.", "16", 16, least=1)
+    accumulate: int = setting(METHOD, "Minibatches of a step, whose losses are averaged.", "1", 1, metavar="K", least=1)
+    max_tokens: int = setting(
+        METHOD, "Most tokens in one forward; a larger step takes several.", "what memory has room for", 0, metavar="N", least=0
+    )
     learning_rate: float = setting(METHOD, "Learning rate, the highest of its schedule.", "1e-6; opt-tiny: its own", 1e-6)
     lr_schedule: str = setting(
         METHOD,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from typing import Any, Literal
 
 Objective = Literal["classification", "nll"]
@@ -36,6 +38,28 @@ class Example:
 
 
 Batch = Sequence[Example]
+
+
+@dataclass(frozen=True)
+class Minibatches(Sequence[Example]):
+    """The examples of a step that averages the losses of several minibatches, each counting alike (`--accumulate`)."""
+
+    parts: tuple[Batch, ...]
+
+    @cached_property
+    def _examples(self) -> tuple[Example, ...]:
+        return tuple(chain.from_iterable(self.parts))
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self._examples[at]
+
+
+def minibatches(batch: Batch) -> Sequence[Batch]:
+    """Those of a step: one, unless it accumulates."""
+    return batch.parts if isinstance(batch, Minibatches) else (batch,)
 
 
 @dataclass(frozen=True)

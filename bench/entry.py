@@ -55,8 +55,6 @@ class Capabilities:
         kind = workload.kind
         if spec.variant and spec.variant not in self.variants:
             raise UsageError(f"variant {spec.variant}: --executor {spec.executor} has {', '.join(self.variants) or 'none'}")
-        if spec.variant == "unpadded" and spec.scope != "lora":
-            raise UsageError(f"variant unpadded with --scope {spec.scope}: packed rows share no norm; use --scope lora")
         if spec.upstream is not None:
             self._check_upstream(spec, workload)
         for name in ("batching", "kv", "lora", "loop", "directions", "objective"):

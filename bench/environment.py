@@ -30,7 +30,7 @@ def environment(device: str) -> dict[str, Any]:
         "driver": gpu["driver"] if gpu else None,
         "cpu": cpu_model(),
         "threads": threads(),
-        "memory_bytes": psutil.virtual_memory().total,
+        "memory_bytes": host_memory(),
         "os": platform.platform(),
         "python": platform.python_version(),
     } | {name: version(name) for name in PACKAGES}
@@ -49,6 +49,18 @@ def threads() -> int:
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
     return max(1, min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0))))
+
+
+def host_memory() -> int:
+    """Bytes of main memory: the machine's, or what a container is allowed of it."""
+    found = [psutil.virtual_memory().total]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            text = Path("/sys/fs/cgroup", name).read_text().strip()
+        except OSError:
+            continue
+        found += [int(text)] if text.isdigit() else []
+    return min(found)
 
 
 def version(package: str) -> str | None:

@@ -10,7 +10,7 @@ from plain_methods import KINDS, METHODS, RATES, rate
 from transformers.pytorch_utils import Conv1D
 
 from bench.config import RunSpec
-from bench.data import Batch, ModelSource
+from bench.data import Batch, ModelSource, minibatches
 from workloads.directions import Drawn, directions
 from workloads.models.scope import layout
 from workloads.models.weights import load_model
@@ -51,6 +51,10 @@ class PlainLoop:
             weight += amount * z[name]
 
     def loss(self, batch: Batch) -> torch.Tensor:
+        """Mean over the minibatches of a step."""
+        return torch.stack([self._loss(part) for part in minibatches(batch)]).mean()
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
         scores = []
         for example in batch:
             logits = self.model(torch.tensor([example.prompt])).logits[0, -1]

@@ -13,7 +13,7 @@ from torch import nn
 
 from bench.api import Probe
 from bench.config import RunSpec
-from bench.data import Batch, ModelSource
+from bench.data import Batch, ModelSource, minibatches
 from workloads.directions import draw
 from workloads.models.adapter import FLAT, SCOPE, Adapter
 from workloads.models.scope import layout, transposed, views
@@ -64,8 +64,9 @@ def _adapter_states(model: nn.Module, spec: RunSpec, probes: Sequence[Probe]) ->
 
 
 def plain_loss(model: nn.Module, batch: Batch, objective: str) -> torch.Tensor:
-    """The objective of a batch under the model's own weights, 0-d; back-propagation goes through it."""
-    return (_target_loss if objective == "nll" else _loss)(model, batch)
+    """The objective of a step under the model's own weights, mean over its minibatches, 0-d; back-propagation goes through it."""
+    loss = _target_loss if objective == "nll" else _loss
+    return torch.stack([loss(model, part) for part in minibatches(batch)]).mean()
 
 
 def true_gradient(

@@ -10,6 +10,7 @@ The parameters are the same whatever the features: weights, plus low-rank update
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,12 +26,15 @@ from bench.registry import check, make_workload
 from workloads.models.adapter import FLAT, SCOPE, Adapter
 from workloads.models.generate import greedy
 from workloads.models.memory import release
+from workloads.models.room import Made, room, scored_share
 from workloads.models.scope import layout, views
 from workloads.models.weights import load_model
 from workloads.parameters.parameters import Parameters, epochs
 from workloads.steps import core_step
+from workloads.tasks.collate import places
 from workloads.tasks.loss import batch_loss, stacked
-from workloads.tasks.ragged import labels_only
+from workloads.tasks.passes import Pass, mean_loss, passes, split
+from workloads.tasks.ragged import labels_only, one_token
 
 
 class EagerExecutor:
@@ -42,7 +46,7 @@ class EagerExecutor:
     def load(self, spec: RunSpec, source: ModelSource, task: TaskData) -> None:
         check(spec)
         self.dtype: torch.dtype = getattr(torch, spec.dtype)
-        self.device, self._task = torch.device(spec.device), task
+        self.device, self._task, self._source = torch.device(spec.device), task, source
         model: Any = load_model(source, self.dtype, self.device)
         self._total_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
         self._trained = Adapter.of(model, spec) if spec.scope == SCOPE else None
@@ -64,14 +68,13 @@ class EagerExecutor:
     @torch.inference_mode()
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         self.moved.fold(epochs(probes))
-        parts = [probes] if self.spec.batching == "paired" else [[probe] for probe in probes]
-        scores: list[torch.Tensor] = []
-        for part in parts:
-            self._write(part)
-            scores += self._scores(batch, len(part), self._form(batch))
+        groups = [probes] if self.spec.batching == "paired" else [[probe] for probe in probes]
+        losses = []
+        for group in groups:
+            self._write(group)
+            losses.append(self._losses(batch, len(group)))
         self._restore()
-        with phase("score"):
-            return batch_loss(self._task.objective, torch.stack(scores), batch)
+        return torch.cat(losses)
 
     def apply(self, update: Update) -> None:
         self.moved.apply(update)
@@ -103,9 +106,9 @@ class EagerExecutor:
         """The log-probs are normalised over the vocabulary whatever `kv` is."""
         self._write_current()
         size = self.spec.batch_size
-        packed = self.spec.kv == "shared" and self.spec.scope == "lora" and self._scorer.packs
-        form = "tree" if packed else "full"
-        parts = [self._scores(examples[i : i + size], 1, form)[0] for i in range(0, len(examples), size)]
+        form = "tree" if self.spec.kv == "shared" and self._scorer.packs else "full"
+        chunks = [examples[i : i + size] for i in range(0, len(examples), size)]
+        parts = [self._scores(part, 1, form)[0] for chunk in chunks for part in split(chunk, places, self.spec.max_tokens)]
         self._restore()
         return stacked(parts).cpu()
 
@@ -113,7 +116,7 @@ class EagerExecutor:
     def generate(self, examples: Batch) -> list[tuple[int, ...]]:
         self._write_current()
         self._scorer.model.set_attn_implementation("eager")
-        answers = greedy(self._scorer.model, examples, self._task, self.spec.batch_size)
+        answers = greedy(self._scorer.model, examples, self._task, self.spec.batch_size, self.spec.max_tokens)
         self._restore()
         return answers
 
@@ -128,7 +131,8 @@ class EagerExecutor:
             "attention_backend": "eager",
             "threads": torch.get_num_threads(),
             "kv_used": used,
-            "warnings": (fallen,) if used != self.spec.kv and self.spec.scope == "lora" else (),
+            "max_tokens": self.spec.max_tokens,
+            "warnings": (fallen,) if used != self.spec.kv else (),
             **self.moved.facts(),
         }
 
@@ -146,7 +150,9 @@ class EagerExecutor:
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
         n, itemsize = len(probes), self.dtype.itemsize
         queries = len({probe.direction for probe in probes})
-        scored = self._scorer.work(batch, self._form(batch))
+        parts = self._passes(batch, n if self.spec.batching == "paired" else 1)
+        counts = [self._scorer.work(part.examples, self._form(part.examples)) for part in parts]
+        scored = {name: sum(count[name] for count in counts) for name in counts[0]}
         kind = probes[0].direction.kind
         matrices = [shape for shape in self.layout.values() if len(shape) == 2 and kind in FACTORED]
         factored = sum(out * inner for out, inner in matrices) * itemsize
@@ -164,7 +170,7 @@ class EagerExecutor:
         if self._trained is not None:  # the updates, too, go into the adapter
             bytes_written = dict.fromkeys(bytes_written, 0) | {"adapter_bytes_written": states + written}
         return {
-            "forwards": 1 if self.spec.batching == "paired" else n,
+            "forwards": len(parts) * (1 if self.spec.batching == "paired" else n),
             **{name: n * count for name, count in scored.items()},
             **bytes_written,
             "host_syncs": 0,
@@ -175,16 +181,38 @@ class EagerExecutor:
         release()
 
     def _use(self, spec: RunSpec) -> None:
-        self.spec, self._workload = spec, make_workload(spec)
+        self._workload = make_workload(spec)
         self._scorer.use(spec.variant)
         self.moved.keep_copy(spec.lora == "dense")
+        logits = 1.0 if spec.variant == "every position" else scored_share(self._task)
+        made, held = Made(logits, attended=self._task.max_tokens), self._total_bytes + self.moved.nbytes()["copy"]
+        most = spec.max_tokens or room(self._source, self.dtype, self.device, made, held)
+        self.spec = replace(spec, max_tokens=most)
 
     def _form(self, batch: Batch) -> str:
-        """How `kv` has the batch scored (see OptionScorer): prefixes are shared in packed rows, whose probes share every norm."""
+        """How `kv` has the batch scored (see OptionScorer)."""
         if self.spec.kv == "recompute":
             return "full"
         labels = labels_only(batch, self._task.objective) and self._scorer.label_rows
-        return "labels" if labels else "tree" if self.spec.scope != "full" and self._scorer.packs else "full"
+        return "labels" if labels else "tree" if self._scorer.packs else "full"
+
+    def _passes(self, batch: Batch, probes: int) -> list[Pass]:
+        """The forwards of so many states. Where rows are packed, attention still spreads them to the width of the longest."""
+
+        def tokens(examples: Batch) -> int:
+            return probes * places(examples, prompts=self.spec.kv == "shared" and one_token(examples))
+
+        return passes(batch, self._task.objective, tokens, self.spec.max_tokens)
+
+    def _losses(self, batch: Batch, probes: int) -> torch.Tensor:
+        """Of the states written [probes]."""
+
+        def loss(examples: Batch) -> torch.Tensor:
+            scores = self._scores(examples, probes, self._form(examples))
+            with phase("score"):
+                return batch_loss(self._task.objective, scores, examples)
+
+        return mean_loss(self._passes(batch, probes), loss)
 
     def _scores(self, batch: Batch, probes: int, form: str) -> torch.Tensor:
         """Option log-probs [probes, n_examples, most options] of the states written, in one forward."""

@@ -23,9 +23,13 @@ from workloads.models.scope import is_conv1d, is_linear
 
 @dataclass
 class Current:
-    """What the wrapped modules run under: the probes of this forward, or None for the weights as they are."""
+    """What the wrapped modules run under: the probes of this forward, or None for the weights as they are.
+
+    packed    whether the rows stand end to end in one sequence, probe after probe
+    """
 
     states: AdapterStates | TrainedStates | None = None
+    packed: bool = False
 
 
 class ProbeLinear(nn.Module):
@@ -64,15 +68,17 @@ class PerProbe(nn.Module):
         if states is None:
             return self.inner(*args, **kwargs)
         assert isinstance(states, AdapterStates)  # an adapter stands beside linear layers alone
-        found = []
+        found, packed = [], self._current.packed
         for probe in range(states.probes):
             own = {parameter: states.value(name, probe) for parameter, name in self._names.items()}
-            part = [_rows(a, states.probes, probe) for a in args]
-            named = {key: _rows(a, states.probes, probe) for key, a in kwargs.items()}
+            part = [_rows(a, states.probes, probe, packed) for a in args]
+            named = {key: _rows(a, states.probes, probe, packed) for key, a in kwargs.items()}
             self._current.states = states.only(probe)  # for wrapped modules inside
             found.append(functional_call(self.inner, own, tuple(part), named))
         self._current.states = states
-        return tuple(map(torch.cat, zip(*found, strict=True))) if isinstance(found[0], tuple) else torch.cat(found)
+        if isinstance(found[0], tuple):
+            return tuple(torch.cat(parts, dim=_axis(parts[0], packed)) for parts in zip(*found, strict=True))
+        return torch.cat(found, dim=_axis(found[0], packed))
 
 
 def wrap(model: nn.Module, scope: Mapping[str, object]) -> Current:
@@ -89,9 +95,16 @@ def wrap(model: nn.Module, scope: Mapping[str, object]) -> Current:
     return current
 
 
-def _rows(value: Any, probes: int, probe: int) -> Any:
+def _rows(value: Any, probes: int, probe: int, packed: bool) -> Any:
     """The probe's rows of an argument; rotary embeddings come as a pair."""
     if isinstance(value, tuple):
-        return tuple(_rows(part, probes, probe) for part in value)
-    batched = isinstance(value, torch.Tensor) and value.ndim > 0 and value.size(0) % probes == 0
-    return value.chunk(probes)[probe] if batched else value
+        return tuple(_rows(part, probes, probe, packed) for part in value)
+    if not isinstance(value, torch.Tensor) or value.ndim == 0:
+        return value
+    axis = _axis(value, packed)
+    return value.chunk(probes, dim=axis)[probe] if value.size(axis) % probes == 0 else value
+
+
+def _axis(value: torch.Tensor, packed: bool) -> int:
+    """Where the probes' rows stand: of packed ones [1, tokens, ...], or [tokens, ...] where the model has flattened them."""
+    return int(packed and value.ndim > 1 and value.size(0) == 1)

@@ -59,7 +59,8 @@ class OptionScorer:
         """Mean log-prob of each option [P, n_examples, most options], float32, -inf where an example has fewer; up to a constant
         per example for `labels`."""
         options = torch.tensor([len(example.options) for example in batch])
-        if form == "tree" or self.variant == "unpadded":
+        self._current.packed = form == "tree" or self.variant == "unpadded"
+        if self._current.packed:
             return ragged(self._packed(batch, probes, form), options)
         self.model.set_attn_implementation("eager")
         with phase("host"):

@@ -10,6 +10,7 @@ Scoring leaves the residue of its rewriting in the weights, as upstream's does.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -28,11 +29,13 @@ from bench.registry import check, workload_class
 from workloads.directions import draw
 from workloads.models.generate import greedy
 from workloads.models.memory import release
+from workloads.models.room import Made, room
 from workloads.models.scope import layout, transposed
 from workloads.models.weights import load_model
 from workloads.steps import core_step
-from workloads.tasks.collate import option_rows
+from workloads.tasks.collate import option_rows, places
 from workloads.tasks.loss import ragged
+from workloads.tasks.passes import Pass, passes, split
 
 if TYPE_CHECKING:
     from bench.data import TaskData
@@ -50,10 +53,12 @@ class OfficialExecutor:
 
     def load(self, spec: RunSpec, source: ModelSource, task: TaskData) -> None:
         check(spec)
-        self.spec, self._task, self._pad_id = spec, task, task.pad_id
+        self._task, self._pad_id = task, task.pad_id
         self._kind, self._upstream = workload_class(spec.workload).kind, workload_class(spec.workload).upstream
         self.model: Any = load_model(source, getattr(torch, spec.dtype), spec.device)
         _mark_head(self.model)
+        made, held = Made(logits=1.0, attended=task.max_tokens), self._weight_bytes()
+        self.spec = replace(spec, max_tokens=spec.max_tokens or room(source, getattr(torch, spec.dtype), spec.device, made, held))
         self._layout, self._turned = layout(self.model, spec.scope), transposed(self.model)
         self.weights = Rewriting(self.model, eps=spec.eps, scope=spec.scope)
         self.loop = self._loop() if spec.directions == "upstream" else None
@@ -61,7 +66,7 @@ class OfficialExecutor:
 
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         """Shared directions: theta moves from probe to probe of a direction, and back at its end."""
-        rows = self._rows(batch)
+        rows = self._step_rows(batch)
         return self._rewrite(probes, lambda: self.weights.loss(rows).float())
 
     def _rewrite(self, probes: Sequence[Probe], loss: Callable[[], torch.Tensor]) -> torch.Tensor:
@@ -86,7 +91,7 @@ class OfficialExecutor:
     def step(self, workload: Workload, step: int, batch: Batch) -> torch.Tensor:
         if self.loop is None:
             return core_step(self, workload, step, batch)
-        record = self.loop.step(self._rows(batch))
+        record = self.loop.step(self._step_rows(batch))
         self._seeds[step] = record.seed
         return torch.tensor([record.loss_plus, record.loss_minus])
 
@@ -115,13 +120,14 @@ class OfficialExecutor:
         return self._seeds[step] if self.loop is not None else self.spec.seed
 
     def evaluate(self, examples: Batch) -> torch.Tensor:
-        size = self.spec.batch_size
-        parts = [option_scores(self.model, self._rows(examples[start : start + size])) for start in range(0, len(examples), size)]
+        size, most = self.spec.batch_size, self.spec.max_tokens
+        chunks = [examples[start : start + size] for start in range(0, len(examples), size)]
+        parts = [option_scores(self.model, self._rows(part)) for chunk in chunks for part in split(chunk, places, most)]
         options = torch.tensor([len(example.options) for example in examples])
         return ragged(torch.cat(parts).float().cpu(), options)
 
     def generate(self, examples: Batch) -> list[tuple[int, ...]]:
-        return greedy(self.model, examples, self._task, self.spec.batch_size)
+        return greedy(self.model, examples, self._task, self.spec.batch_size, self.spec.max_tokens)
 
     def parameters(self) -> dict[str, torch.Tensor]:
         values = {name: parameter.detach().float().cpu().clone() for name, parameter in self.weights.parameters}
@@ -132,6 +138,7 @@ class OfficialExecutor:
         found: dict[str, Any] = {
             "attention_backend": "eager",
             "threads": torch.get_num_threads(),
+            "max_tokens": self.spec.max_tokens,
             "kv_used": "recompute",
             "absorbed_fraction": watched.absorption.fraction(),
             "resample_quirk": self.loop is not None and self._kind == "lowrank",
@@ -142,22 +149,21 @@ class OfficialExecutor:
         return found
 
     def memory_parts(self) -> dict[str, int]:
-        weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
-        return {"weights": weights, "kv_pool": 0, "adapter_slots": 0, "accumulated_state": 0, "running_means": 0}
+        return {"weights": self._weight_bytes(), "kv_pool": 0, "adapter_slots": 0, "accumulated_state": 0, "running_means": 0}
 
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
-        rows, directions = self._rows(batch)["input_ids"], len({probe.direction for probe in probes})
-        scored = rows.numel() * len(probes)
-        passes = len(probes) + 2 * directions  # one rewrite per probe; per direction one back and one update
+        parts, directions = self._passes(batch), len({probe.direction for probe in probes})
+        scored = sum(places(part.examples) for part in parts) * len(probes)
+        rewrites = len(probes) + 2 * directions  # one rewrite per probe; per direction one back and one update
         scoped = sum(p.numel() * p.element_size() for _, p in self.weights.parameters)
         matrices = sum(p.numel() * p.element_size() for _, p in self.weights.parameters if p.ndim == 2)
         return {
-            "forwards": len(probes),
-            "rows": rows.size(0) * len(probes),
+            "forwards": len(parts) * len(probes),
+            "rows": sum(len(example.options) for example in batch) * len(probes),
             "tokens_scored": scored,
             "tokens_real": sum(len(e.prompt) + len(option) for e in batch for option in e.options) * len(probes),
             "head_rows": scored * self.model.get_output_embeddings().weight.size(0),
-            "weight_bytes_written": passes * scoped + (matrices if self.spec.weight_decay else 0),
+            "weight_bytes_written": rewrites * scoped + (matrices if self.spec.weight_decay else 0),
             "fold_bytes_written": 0,
             "adapter_bytes_written": 0,
             "host_syncs": directions + isinstance(self.loop, UpstreamLoop),  # which reads the losses apart from the gradient
@@ -180,6 +186,17 @@ class OfficialExecutor:
         if self._kind == "dense":
             return MezoLoop(self.model, **common, rng=rng)
         return LozoLoop(self.model, **common, rank=spec.rank, interval=spec.interval, rng=rng)
+
+    def _weight_bytes(self) -> int:
+        return sum(p.numel() * p.element_size() for p in self.model.parameters())
+
+    def _passes(self, batch: Batch) -> list[Pass]:
+        return passes(batch, self._task.objective, places, self.spec.max_tokens)
+
+    def _step_rows(self, batch: Batch) -> Any:
+        """As `step_loss` takes them."""
+        found = [(part.share, self._rows(part.examples)) for part in self._passes(batch)]
+        return found if len(found) > 1 else found[0][1]
 
     def _rows(self, batch: Batch) -> dict[str, Any]:
         with phase("host"):

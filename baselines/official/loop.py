@@ -13,7 +13,7 @@ Sources: arXiv 2410.07698 and 2305.17333; repositories optsuite/LOZO and princet
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from baselines.official.absorption import Absorption
-from baselines.official.loss import option_loss
+from baselines.official.loss import step_loss
 from bench.api import phase
 from bench.errors import UsageError
 from workloads.models.scope import layout
@@ -83,10 +83,10 @@ class Rewriting:
                 if parameter.ndim == 2:
                     parameter.data = parameter.data * (1 - share)
 
-    def loss(self, batch: Mapping[str, Any]) -> torch.Tensor:
-        """0-d, in the model's dtype."""
+    def loss(self, batch: Any) -> torch.Tensor:
+        """0-d, in the model's dtype; `batch` as in `step_loss`."""
         with phase("score"):
-            return option_loss(self.model, batch)
+            return step_loss(self.model, batch)
 
 
 class OfficialLoop(Rewriting):
@@ -109,8 +109,8 @@ class OfficialLoop(Rewriting):
         """A new pass over the direction that the weights move along."""
         return self.measured_noise(seed)
 
-    def step(self, batch: Mapping[str, Any]) -> StepRecord:
-        """Perturb, score, perturb, score, restore, update; `batch` as in `option_loss`."""
+    def step(self, batch: Any) -> StepRecord:
+        """Perturb, score, perturb, score, restore, update; `batch` as in `step_loss`."""
         return self._step(lambda: self.loss(batch))
 
     def replay(self, losses: torch.Tensor) -> StepRecord:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,6 +34,15 @@ def option_loss(model: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
         losses.append(F.cross_entropy(scores[None, start:stop], labels[start : start + 1]))
         start = stop
     return torch.stack(losses).sum() / len(losses)
+
+
+def step_loss(model: nn.Module, batch: Mapping[str, Any] | Sequence[tuple[float, Mapping[str, Any]]]) -> torch.Tensor:
+    """`option_loss`; of a step in several forwards, (share, rows) each, the sum of their shares, rounded to the model's dtype
+    once."""
+    if isinstance(batch, Mapping):
+        return option_loss(model, batch)
+    losses = [option_loss(model, rows) for _, rows in batch]
+    return torch.stack([loss.float() * share for loss, (share, _) in zip(losses, batch, strict=True)]).sum().to(losses[0].dtype)
 
 
 @torch.inference_mode()

@@ -25,7 +25,7 @@ from torch import nn
 from baselines.official.absorption import Absorption
 from baselines.official.checkout import ORIGINS, Origin, commit_of, git
 from baselines.official.loop import StepRecord
-from baselines.official.loss import option_loss
+from baselines.official.loss import step_loss
 from bench.api import phase
 from bench.errors import UsageError
 from workloads.models.scope import layout
@@ -67,7 +67,7 @@ class UpstreamLoop:
     def set_state(self, state: Mapping[str, Any]) -> None:
         vars(self._host).update(state)
 
-    def step(self, batch: Mapping[str, Any]) -> StepRecord:
+    def step(self, batch: Any) -> StepRecord:
         host = self._host
         host.losses.clear()
         getattr(host, self.origin.step)(self._model, batch)
@@ -96,12 +96,12 @@ class Host:
     def compute_loss_context_manager(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def compute_loss(self, model: nn.Module, inputs: Mapping[str, Any]) -> torch.Tensor:
+    def compute_loss(self, model: nn.Module, inputs: Any) -> torch.Tensor:
         with phase("score"):
-            self.losses.append(self.known.pop(0) if self.known else option_loss(model, inputs))
+            self.losses.append(self.known.pop(0) if self.known else step_loss(model, inputs))
         return self.losses[-1]
 
-    def zo_forward(self, model: nn.Module, inputs: Mapping[str, Any]) -> torch.Tensor:
+    def zo_forward(self, model: nn.Module, inputs: Any) -> torch.Tensor:
         """Only where the checkout has none of its own."""
         return self.compute_loss(model, inputs)
 

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from bench.config import RunSpec
 from bench.defaults import pick_device
 from bench.errors import UsageError
 from bench.files import share
-from bench.harness.inputs import prepare, refuse_others
+from bench.harness.inputs import batches_of, prepare, refuse_others
 from bench.journal.entries import History
 from bench.journal.file import find_journals, read_journal
 from bench.journal.keeper import Keeper
@@ -109,12 +108,9 @@ def replaying(spec: RunSpec) -> RunSpec:
 
 def loaded(spec: RunSpec, inputs: Inputs, workload: Workload) -> Executor:
     """An executor as a session has it before its first step: loaded, and one batch scored (official leaves a residue there)."""
-    from workloads.tasks.batches import batch_stream
-
     executor = make_executor(spec.executor)
     executor.load(spec, inputs.source, inputs.task)
-    (batch,) = islice(batch_stream(inputs.task.train, spec.batch_size, spec.seed), 1)
-    executor.score(batch, workload.plan(0))
+    executor.score(next(batches_of(spec, inputs)), workload.plan(0))
     return executor
 
 

@@ -14,6 +14,7 @@ ends with the fold after it, so that plain steps and folds are measured apart, h
 from __future__ import annotations
 
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,8 +29,8 @@ from bench.data import Batch
 from bench.errors import UsageError
 from bench.harness import gate
 from bench.harness.child import classify, serve
-from bench.harness.inputs import digests, prepare
-from bench.harness.steps import Step, fold_every, run_steps
+from bench.harness.inputs import batches_of, digests, prepare
+from bench.harness.steps import Step, fold_every, run_steps, size_of_forward
 from bench.journal.events import Emit
 from bench.registry import make_executor, make_workload
 
@@ -85,21 +86,21 @@ def run_blocks(job: BlocksJob, emit: Emit) -> None:
 
     The reference is computed first, while the device is empty.
     """
-    from workloads.tasks.batches import batch_stream, typical
+    from workloads.tasks.batches import typical
 
     specs = [RunSpec.from_json(fields) for fields in job.loads]
     first = specs[0]
     emit({"event": "stage", "name": "check"})
     inputs = prepare(first)
-    batch, probes = inputs.task.train[: first.batch_size], make_workload(first).plan(0)
+    batch, probes = next(batches_of(first, inputs)), make_workload(first).plan(0)
     expect = gate.expected(inputs.reference, batch, probes, first.dtype, first.device)
-    stream = batch_stream(inputs.task.train, first.batch_size, first.seed)
+    stream = batches_of(first, inputs)
     batches = [list(islice(stream, SETTLING + job.steps + 1)) for _ in range(job.rounds)]
     loaded: list[LoadedExecutor] = []
     try:
         for spec in specs:
             emit({"event": "stage", "name": "load"})
-            loaded.append(_load(spec, emit))
+            loaded.append(_load(spec, emit, batch))
         points = Points(job, loaded, emit, list(range(len(job.points))))
         points.each(lambda number: points.check(number, expect))
         for index, given in enumerate(batches):
@@ -115,13 +116,15 @@ def run_blocks(job: BlocksJob, emit: Emit) -> None:
             one.executor.close()
 
 
-def _load(spec: RunSpec, emit: Emit) -> LoadedExecutor:
+def _load(spec: RunSpec, emit: Emit, batch: Batch) -> LoadedExecutor:
     inputs = prepare(spec)
     summary = dict(inputs.task.summary)
     warnings = (*summary.pop("warnings", ()), *inputs.warnings)
     emit({"event": "data", **digests(inputs), **summary})
-    executor = make_executor(spec.executor)
+    executor, started = make_executor(spec.executor), time.perf_counter()
     executor.load(spec, inputs.source, inputs.task)
+    size = size_of_forward(executor, make_workload(spec), batch)
+    emit({"event": "loaded", "executor": spec.executor, "load_s": time.perf_counter() - started, **size})
     return LoadedExecutor(inputs, executor, warnings)
 
 

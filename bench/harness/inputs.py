@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,13 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
     clock: Clock = CudaClock() if spec.device == "cuda" else WallClock()
     facts: Any = {"model": model_digest(source), "trains": asdict(trained), "warnings": trained.warnings()}
     return Inputs(source, task, reference, clock, **facts)
+
+
+def batches_of(spec: RunSpec, inputs: Inputs) -> Iterator[Batch]:
+    """What each step scores, without end: the same for every executor of a spec."""
+    from workloads.tasks.batches import batch_stream
+
+    return batch_stream(inputs.task.train, spec.batch_size, spec.seed, spec.accumulate)
 
 
 DIGESTS = ("digest", "model_digest")

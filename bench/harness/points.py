@@ -18,6 +18,7 @@ from bench.environment import environment, source
 from bench.errors import UsageError
 from bench.harness.blocks import BlocksJob
 from bench.harness.process import run_process, stoppable
+from bench.harness.telling import Teller
 from bench.journal.events import Event
 from bench.journal.store import Store, new_id, utc_now
 from bench.registry import executor_entry, workload_class
@@ -72,7 +73,6 @@ class Point:
                 if sessions:
                     last = replace(sessions[-1], warnings=list(self.warnings))
                     self.result = replace(self.result, sessions=[*sessions[:-1], last])
-                return f"warning: {event['text']}"
             case "point_findings" if sessions:
                 last = replace(sessions[-1], findings=event["findings"])
                 self.result = replace(self.result, sessions=[*sessions[:-1], last])
@@ -116,7 +116,10 @@ def measure(points: list[Point], loads: list[RunSpec], job: BlocksJob, store: St
         done=[point.blocks for point in points],
     )
 
+    tell = Teller(console)
+
     def note(event: Event) -> None:
+        tell(event.get("executor", ""), event)
         if event["event"] == "data":
             for point in points:
                 point.result = replace(point.result, data={k: v for k, v in event.items() if k != "event"})
@@ -124,6 +127,8 @@ def measure(points: list[Point], loads: list[RunSpec], job: BlocksJob, store: St
             return
         point = points[event["point"]]
         said = point.take(event, job.rounds)
+        if event["event"] == "point_warning":
+            tell.warn(point.spec.executor, event["text"])
         if point.result.sessions:
             store.write(point.result)
         if said:

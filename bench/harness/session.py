@@ -22,10 +22,10 @@ from bench.data import Batch
 from bench.environment import gpu_clocks
 from bench.harness import gate
 from bench.harness.child import describe, serve
-from bench.harness.inputs import digests, prepare, refuse_others
+from bench.harness.inputs import batches_of, digests, prepare, refuse_others
 from bench.harness.schedule import Duty, schedule
 from bench.harness.stages import timed_stages
-from bench.harness.steps import Diverged, Step, fold_every, run_steps
+from bench.harness.steps import Diverged, Step, fold_every, run_steps, size_of_forward
 from bench.harness.unmoved import Watch
 from bench.journal.entries import History
 from bench.journal.events import Emit
@@ -93,7 +93,7 @@ def tell(job: Job, spec: RunSpec, history: History, inputs: Inputs, emit: Emit) 
 def expected(spec: RunSpec, inputs: Inputs) -> gate.Expected:
     """What the first batch should score, by the reference."""
     plan = make_workload(spec).plan(0)
-    return gate.expected(inputs.reference, next(batches(spec, inputs)), plan, spec.dtype, spec.device)
+    return gate.expected(inputs.reference, next(batches_of(spec, inputs)), plan, spec.dtype, spec.device)
 
 
 def go(
@@ -107,9 +107,10 @@ def go(
     load_s: float,
 ) -> None:
     """What a session does with a loaded executor: check, steps, evaluations, profile. load_s: seconds that loading took."""
-    workload, stream = make_workload(spec), batches(spec, inputs)
+    workload, stream = make_workload(spec), batches_of(spec, inputs)
     first = next(stream)
-    emit({"event": "loaded", "load_s": load_s, "fold_every": fold_every(executor, workload, first)})
+    facts = {"fold_every": fold_every(executor, workload, first), **size_of_forward(executor, workload, first)}
+    emit({"event": "loaded", "load_s": load_s, **facts})
     emit({"event": "stage", "name": "check"})
     check, warning = gate.check(executor, expect)
     emit({"event": "check", **asdict(check)})
@@ -128,13 +129,6 @@ def go(
     emit({"event": "done"})
     if check.passed:
         keeper.finish()
-
-
-def batches(spec: RunSpec, inputs: Inputs) -> Any:
-    """The endless stream of minibatches: the same for every executor of a spec."""
-    from workloads.tasks.batches import batch_stream
-
-    return batch_stream(inputs.task.train, spec.batch_size, spec.seed)
 
 
 @dataclass
@@ -158,7 +152,8 @@ class Training:
         feed, folds = islice(chain([first], stream), done, None), fold_every(self.executor, self.workload, first) is not None
         timed = [step.step_s for step in history.steps if not step.warmup]
         clocks, watch = list[Any](), Watch(spec.dtype)
-        self.spent = Reached(done, sum(step.step_s for step in history.steps), sum(len(step.losses) for step in history.steps))
+        scored = sum(len(step.losses) for step in history.steps) * spec.accumulate
+        self.spent = Reached(done, sum(step.step_s for step in history.steps), scored)
         plan = dict(schedule(spec))
         self.attend(done, plan.get(done, ("checksum",)))
         for start, stop in pairwise([done, *(step for step in plan if step > done)]):
@@ -171,7 +166,8 @@ class Training:
             for step in run_steps(self.executor, self.workload, range(start, stop), feed, clock, folds=folds):
                 self.report(step)
                 watch(step.step, step.losses)
-                self.spent = Reached(step.step + 1, self.spent.seconds + step.step_s, self.spent.forwards + len(step.losses))
+                forwards = self.spent.forwards + len(step.losses) * spec.accumulate
+                self.spent = Reached(step.step + 1, self.spent.seconds + step.step_s, forwards)
                 if step.step < spec.warmup:
                     continue
                 timed.append(step.step_s)
@@ -184,7 +180,7 @@ class Training:
         if clocks:
             self.emit({"event": "details", "clocks": clocks})
         if self.job.profile and self.inputs.profiled:
-            self.profile(typical(islice(batches(spec, self.inputs), min(total, SAMPLED_BATCHES))), total, median(timed))
+            self.profile(typical(islice(batches_of(spec, self.inputs), min(total, SAMPLED_BATCHES))), total, median(timed))
 
     def arrived(self) -> bool:
         """Whether the newest look at the dev split, which has to be at the present step, meets the target."""

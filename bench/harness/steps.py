@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.api import Clock, Executor, Workload
 from bench.data import Batch
@@ -35,6 +35,12 @@ def fold_every(executor: Executor, workload: Workload, batch: Batch) -> int | No
     """Steps from one fold to the next, from the plan and the executor's own counts; None where nothing is ever folded."""
     plan = workload.plan(0)
     return plan[0].direction.kept if executor.work(batch, plan)["fold_bytes_written"] else None
+
+
+def size_of_forward(executor: Executor, workload: Workload, batch: Batch) -> dict[str, Any]:
+    """max_tokens: the most that one forward may have (None: no limit is known); forwards: what a step over this batch takes."""
+    forwards = executor.work(batch, workload.plan(0))["forwards"]
+    return {"max_tokens": executor.details().get("max_tokens"), "forwards": forwards}
 
 
 def kind_of(workload: Workload, step: int, *, folds: bool, paused: bool) -> StepKind:

@@ -1,4 +1,4 @@
-"""What a run says as soon as a session knows it: its data and what it trains in a line each, and every warning."""
+"""What a run says as soon as a session knows it: its data, what it trains and how large its forwards are, and every warning."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ class Teller:
             self.say(f"data: {in_one_line(event)}")
         if event["event"] == "data" and event.get("trains"):
             self.say(f"{run}: {moved(event['trains'])}")
+        if event["event"] == "loaded" and event.get("max_tokens"):
+            self.say(f"{run}: {size(event)}")
         if event["event"] == "warning":
             self.warn(run, event["text"])
 
@@ -39,6 +41,12 @@ def in_one_line(data: dict[str, Any]) -> str:
     used = f"{counts['train']} to train on, {counts['dev']} for dev, {counts['eval']} for evaluation"
     beside = f"; not read: {', '.join(data['left_out'])}" if data.get("left_out") else ""
     return f"{data['task']}, {data['origin']}: {data['rows_read']} rows read, {used}; tokenizer: {data['tokenizer']}{beside}"
+
+
+def size(loaded: dict[str, Any]) -> str:
+    """How a step is divided, in words."""
+    forwards = "one forward" if loaded["forwards"] == 1 else f"{loaded['forwards']} forwards"
+    return f"a step takes {forwards} of at most {loaded['max_tokens']:,} tokens"
 
 
 def moved(trains: dict[str, Any]) -> str:

@@ -103,6 +103,8 @@ class Stage(TypedDict):
 class LoadTime(TypedDict):
     load_s: float
     fold_every: NotRequired[int | None]
+    max_tokens: NotRequired[int | None]
+    forwards: NotRequired[int]
 
 
 class Ended(TypedDict):

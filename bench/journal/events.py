@@ -8,7 +8,7 @@ Kinds (`event`) and their other fields:
     checksum, snapshot                       the fields of bench.journal.entries.ChecksumEntry and SnapshotEntry
     resumed     step: another process goes on from here
     published, examples                      of a server: the fields of PublishedEntry and ExamplesEntry; served: version
-    loaded      load_s, fold_every
+    loaded      load_s, fold_every, max_tokens, forwards (of a step)
     data, details                            facts, plain JSON
     findings    name -> what a recorder found
     warning     text

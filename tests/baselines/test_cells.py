@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from plain_methods import KINDS
 from stepping import steps
 
+from bench.data import Minibatches
 from bench.harness import gate
 from bench.registry import make_workload
 from workloads.parameters.accumulated import AccumulatedState
@@ -103,6 +105,26 @@ def test_a_cell_follows_the_float64_loop(
     loss_error, change_error = follow(loaded(spec, source, tiny_task), plain_loop(source, spec), tiny_task.train)
     assert loss_error <= LOSS_TOLERANCE
     assert change_error <= CHANGE_TOLERANCE
+
+
+ACCUMULATING = [(w, e) for w in KINDS for e in ("official", "eager") if e == "eager" or not w.endswith(("-m", "adam"))]
+
+
+@pytest.mark.parametrize(("workload", "executor"), ACCUMULATING)
+def test_a_step_of_several_minibatches_is_their_mean_however_it_is_divided(
+    workload: str, executor: str, tiny_spec: Make, loaded: Make, plain_loop: Make, tiny_source: Make, tiny_task: Any
+) -> None:
+    """Three minibatches of 5, 3 and 2 examples in forwards of at most 100 tokens, of which a minibatch takes several."""
+    spec, source = tiny_spec(workload, executor, queries=2, max_tokens=100), tiny_source("opt")
+    truth, method, under_test = plain_loop(source, spec), make_workload(spec), loaded(spec, source, tiny_task)
+    rows = tiny_task.train
+    for number in range(6):
+        step = Minibatches((rows[:5], rows[number % 4 + 1 :][:3], rows[6:]))
+        work = under_test.work(step, method.plan(number))
+        assert work["forwards"] > 3 * (1 if spec.batching == "paired" else len(method.plan(number)))
+        losses = under_test.step(method, number, step)
+        assert torch.allclose(losses.double(), truth.step(number, step), rtol=0, atol=LOSS_TOLERANCE), number
+    assert truth.change_error(under_test.parameters()) <= CHANGE_TOLERANCE
 
 
 @pytest.mark.parametrize("executor", ["official", "eager"])

@@ -15,6 +15,7 @@ from stepping import steps
 from bench.api import Probe
 from bench.errors import UsageError
 from bench.registry import make_workload
+from workloads.reference import reference_losses
 
 Make = Callable[..., Any]
 FEATURES = [
@@ -37,7 +38,7 @@ def test_all_combinations_of_features_agree(
     executor, truth, method = loaded(spec, source, tiny_task), plain_loop(source, spec), make_workload(spec)
     for step in range(6):
         expected, before = truth.step(step, tiny_task.train), executor.parameters()
-        for features, variant in product(FEATURES, ("every position", "unpadded", "") if scope == "lora" else ("",)):
+        for features, variant in product(FEATURES, ("every position", "unpadded", "")):
             executor.switch(replace(spec, **features, variant=variant))
             losses = executor.score(tiny_task.train, method.plan(step))
             assert torch.allclose(losses.double(), expected, rtol=0, atol=2e-5), (step, features, variant)
@@ -131,11 +132,48 @@ def test_answers_of_several_tokens_cost_each_distinct_prefix_once(
     assert executor.generate(batch) == plain.generate(batch)
 
 
-def test_under_scope_full_options_of_several_tokens_are_recomputed(tiny_spec: Make, loaded: Make, tiny_source: Make) -> None:
-    """Packed rows share every norm, whose values are a probe's own there."""
-    source = tiny_source("opt", max_position_embeddings=128)
-    executor = loaded(tiny_spec("lozo", "eager", scope="full"), source, long_task())
-    assert executor.details()["kv_used"] == "recompute"
+@pytest.mark.parametrize("make", [long_task, target_task])
+def test_in_forwards_of_few_tokens_nothing_changes_but_their_number(
+    make: Make, tiny_spec: Make, loaded: Make, tiny_source: Make
+) -> None:
+    """Losses, held-out log-probs and answers; an example that is larger by itself has a forward of its own."""
+    source, task = tiny_source("opt", max_position_embeddings=128), make()
+    specs = [tiny_spec("lozo", name, eps=1e-2, batch_size=6, max_tokens=200) for name in ("eager", "official")]
+    probes, batch = make_workload(specs[0]).plan(0), task.train
+    truth = torch.tensor([plain_loss(plain_scores(source, batch, probe), batch, task.objective) for probe in probes])
+    for spec in specs:
+        whole, small = loaded(replace(spec, max_tokens=0), source, task), loaded(spec, source, task)
+        for features in FEATURES if spec.executor == "eager" else [{}]:
+            for executor, most in ((whole, 0), (small, 200)):
+                executor.switch(replace(spec, **features, max_tokens=most))
+            assert torch.allclose(small.score(batch, probes), truth, rtol=0, atol=2e-5), features
+            divided, once = (executor.work(batch, probes) for executor in (small, whole))
+            assert divided["forwards"] > once["forwards"] and divided["tokens_real"] >= once["tokens_real"]
+        assert torch.allclose(small.evaluate(batch), whole.evaluate(batch), rtol=0, atol=2e-5)
+        assert small.generate(batch) == whole.generate(batch)
+        assert whole.details()["max_tokens"] % 1024 == 0 and small.details()["max_tokens"] == 200
+
+
+@pytest.mark.parametrize("architecture", ["opt", "llama", "qwen3", "gpt2"])
+@pytest.mark.parametrize("workload", ["lozo", "factorized", "mezo"])
+def test_under_scope_full_too_each_distinct_prefix_is_run_once(
+    workload: str, architecture: str, tiny_spec: Make, loaded: Make, tiny_source: Make
+) -> None:
+    """Norms and embeddings are a probe's own there, on that probe's part of the packed rows."""
+    sizes = {"n_positions": 128} if architecture == "gpt2" else {"max_position_embeddings": 128}
+    source, task = tiny_source(architecture, **sizes), long_task()
+    spec = tiny_spec(workload, "eager", scope="full", eps=1e-2, queries=2, batch_size=6)
+    probes, batch, executor = make_workload(spec).plan(0), task.train, loaded(spec, source, task)
+    truth = reference_losses(source, spec, batch, probes)
+    whole = executor.work(batch, probes)["tokens_real"]
+    for features, variant in product(FEATURES, ("unpadded", "")):
+        if workload == "mezo" and features["lora"] != "dense":
+            continue
+        executor.switch(replace(spec, **features, variant=variant))
+        assert torch.allclose(executor.score(batch, probes), truth, rtol=0, atol=2e-5), (features, variant)
+        assert executor.details()["kv_used"] == features["kv"]
+        tokens = executor.work(batch, probes)["tokens_real"]
+        assert (tokens == whole) == (features["kv"] == "shared") and tokens >= whole
 
 
 def test_variants_take_one_choice_back_each(tiny_spec: Make, loaded: Make, tiny_source: Make, tiny_task: Any) -> None:
@@ -150,9 +188,6 @@ def test_variants_take_one_choice_back_each(tiny_spec: Make, loaded: Make, tiny_
     assert work["unpadded"] == plain | {"tokens_scored": plain["tokens_real"]} != plain
     with pytest.raises(UsageError, match="every position, unpadded"):
         executor.switch(replace(executor.spec, batching="paired", kv="shared", lora="fused", variant="compiled"))
-    full = loaded(tiny_spec("lozo", "eager", scope="full"), tiny_source("opt"), tiny_task)
-    with pytest.raises(UsageError, match="--scope lora"):
-        full.switch(replace(full.spec, batching="paired", kv="shared", lora="fused", variant="unpadded"))
 
 
 def test_probes_may_come_in_any_number(tiny_spec: Make, loaded: Make, tiny_source: Make, tiny_task: Any) -> None:

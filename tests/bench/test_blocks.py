@@ -94,7 +94,7 @@ def test_rounds_go_forwards_and_backwards_and_all_points_of_a_round_get_the_same
 def test_a_block_measures_plain_steps_and_a_fold_however_long_the_interval(
     monkeypatch: pytest.MonkeyPatch, interval: int, kinds: list[str]
 ) -> None:
-    monkeypatch.setattr(FakeExecutor, "work", lambda self, batch, probes: {"fold_bytes_written": 1})
+    monkeypatch.setattr(FakeExecutor, "work", lambda *_: {"fold_bytes_written": 1, "forwards": 1})
     spec = replace(SPEC, interval=interval).to_json()
     events: list[dict[str, Any]] = []
     run_blocks(BlocksJob([spec], [(0, spec)], rounds=2, steps=4, profile=False), events.append)
@@ -117,8 +117,8 @@ def test_a_point_keeps_every_warning_once_and_its_blocks_have_them() -> None:
     )
     point = Point(0, spec, Result("ab12", "now", "passed", spec.to_json(), 1, {}, {}))
     warning = {"event": "point_warning", "text": "the check is blunt"}
-    assert point.take(warning, 1) == "warning: the check is blunt"
-    assert point.take(warning, 1) is None
+    point.take(warning, 1)
+    point.take(warning, 1)
     seen = {"step_s": [0.1], "kinds": ["plain"], "fold_every": None, "losses": [[0.7, 0.7]]}
     point.take({"event": "block", "round": 0, "details": {}, **seen}, 1)
     assert point.result.sessions[0].warnings == ["the check is blunt"]

@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import pytest
-import torch
+from control.coin_toss import CoinToss
 
 from baselines.eager.executor import EagerExecutor
-from bench.api import Direction, Update
 from bench.config import RunSpec
 from bench.data import ModelSource, TaskData
 from bench.defaults import complete
@@ -21,22 +20,6 @@ from bench.registry import make_workload
 from workloads.tasks.batches import batch_stream
 from workloads.tasks.judge import judge
 from workloads.tasks.load import load_task
-from workloads.two_sided import TwoSided
-
-
-@dataclass(frozen=True)
-class CoinToss(TwoSided):
-    """The workload given, its update turned around at random: same directions, same step sizes, no information."""
-
-    inner: TwoSided
-
-    def direction(self, step: int, query: int) -> Direction:
-        return self.inner.direction(step, query)
-
-    def update(self, step: int, losses: torch.Tensor) -> Update:
-        generator = torch.Generator().manual_seed(10_000 * self.seed + step)
-        sign = 1.0 if torch.rand((), generator=generator) < 0.5 else -1.0
-        return Update(tuple((d, sign * c) for d, c in self.inner.update(step, losses).terms))
 
 
 @dataclass(frozen=True)
@@ -63,10 +46,7 @@ def loaded_task(opt_tiny: ModelSource) -> Callable[[str], TaskData]:
 
 def train(spec: RunSpec, control: bool, source: ModelSource, task: TaskData) -> tuple[float, float]:
     """The task's score on held-out examples before and after."""
-    executor, workload = EagerExecutor(), make_workload(spec)
-    if control:
-        settings = (spec.learning_rate, spec.eps, spec.rank, spec.interval, spec.queries, spec.seed)
-        workload = CoinToss(*settings, inner=workload)  # type: ignore[arg-type]
+    executor, workload = EagerExecutor(), CoinToss.from_spec(spec) if control else make_workload(spec)
     executor.load(spec, source, task)
 
     def score() -> float:

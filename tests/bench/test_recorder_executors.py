@@ -103,6 +103,20 @@ def load(tiny_source, tiny_task):
     return lambda spec, source=None: Loaded(spec, source or tiny_source("opt"), tiny_task)
 
 
+@pytest.mark.parametrize("spec", [OFFICIAL, EAGER], ids=["official", "eager"])
+def test_the_peak_grows_with_the_forward_and_not_with_the_step(load, tiny_task, spec):
+    """A step of 64 examples in forwards of 512 tokens holds what a step of a few does, undivided it holds far more."""
+
+    def peak(examples, most):
+        loaded = load(replace(spec, max_tokens=most))
+        loaded.batch = (tiny_task.train * 8)[:examples]
+        assert loaded.work["forwards"] == 2 // (2 if spec.batching == "paired" else 1) or most == 512
+        return loaded.observe("memory")[0]["memory"]["parts"]["activations_and_temporaries"]
+
+    few, divided, whole = peak(8, 0), peak(64, 512), peak(64, 0)
+    assert divided <= 1.3 * few < 0.4 * whole
+
+
 @pytest.mark.parametrize("directions", ["upstream", "shared"])
 @pytest.mark.parametrize("scope", ["lora", "full"])
 def test_official_writes_its_weights_four_times_a_step(load, directions, scope):

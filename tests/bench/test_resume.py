@@ -109,6 +109,8 @@ CELLS = [
     ("official", "one-sided", {"queries": 2, "weight_decay": 10.0}),
     ("official", "lozo", {"queries": 2}),
     ("official", "factorized", {"rank": 4}),
+    ("official", "lozo", {"directions": "upstream", "max_tokens": 200, "dtype": "bfloat16"}),
+    ("eager", "lozo", {"max_tokens": 100, "queries": 2}),
 ]
 
 

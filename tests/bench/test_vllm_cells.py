@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from plain_methods import KINDS
 from served import Served
 from stepping import steps
 
-from bench.data import TaskData
+from bench.data import Minibatches, TaskData
 from bench.executors.vllm.executor import VllmExecutor
 from bench.harness import gate
 from bench.registry import make_workload
@@ -129,6 +130,21 @@ def weights_of(executor: VllmExecutor) -> list[torch.Tensor]:
 
 def runner_of(executor: VllmExecutor) -> Any:
     return executor._llm.llm_engine.model_executor.driver_worker.worker.model_runner
+
+
+@pytest.mark.parametrize("workload", KINDS)
+def test_a_step_of_several_minibatches_is_their_mean_however_it_is_divided(
+    workload: str, served: Make, tiny_spec: Make, plain_loop: Make, tiny_task: TaskData
+) -> None:
+    engine, spec = served("opt", "float32"), tiny_spec(workload, "vllm", queries=2, max_tokens=100)
+    truth, method, executor, rows = plain_loop(engine.source, spec), make_workload(spec), engine.by(spec), tiny_task.train
+    forwards = count_forwards(executor)
+    for number in range(6):
+        step, before = Minibatches((rows[:5], rows[number % 4 + 1 :][:3], rows[6:])), len(forwards)
+        losses = executor.step(method, number, step)
+        assert torch.allclose(losses.double(), truth.step(number, step), rtol=0, atol=2e-5), number
+        assert len(forwards) - before == executor.work(step, method.plan(number))["forwards"] >= 3
+    assert truth.change_error(executor.parameters()) <= 1e-3
 
 
 def count_forwards(executor: VllmExecutor) -> list[int]:

@@ -44,7 +44,7 @@ def truth(source: ModelSource) -> dict[str, torch.Tensor]:
     return found
 
 
-def use(executor: VllmExecutor, task: TaskData, monkeypatch: pytest.MonkeyPatch, **features: str) -> None:
+def use(executor: VllmExecutor, task: TaskData, monkeypatch: pytest.MonkeyPatch, **features: Any) -> None:
     monkeypatch.setattr(executor, "_task", task)
     worker = executor._llm.llm_engine.model_executor.driver_worker.worker
     monkeypatch.setattr(worker.zo, "objective", task.objective)
@@ -84,6 +84,34 @@ def tokens_run(executor: VllmExecutor, work: Callable[[], Any]) -> Counter[str]:
     work()
     hook.remove()
     return seen
+
+
+@pytest.mark.parametrize("objective", TASKS)
+@pytest.mark.parametrize("loop", ["resident", "requests"])
+@pytest.mark.parametrize("kv", ["recompute", "shared"])
+@pytest.mark.parametrize("lora", ["dense", "fused"])
+def test_in_forwards_of_few_tokens_the_losses_are_the_same_and_the_counts_right(
+    executor: VllmExecutor,
+    truth: dict[str, torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    objective: str,
+    loop: str,
+    kv: str,
+    lora: str,
+) -> None:
+    batching, task = ("sequential" if lora == "dense" else "paired"), TASKS[objective]
+    use(executor, task, monkeypatch, loop=loop, kv=kv, lora=lora, batching=batching, max_tokens=150)
+    found: list[torch.Tensor] = []
+    seen = tokens_run(executor, lambda: found.append(executor.score(task.train, PROBES)))
+    assert torch.allclose(found[0], truth[objective], rtol=0, atol=2e-5)
+    work = executor.work(task.train, PROBES)
+    assert (seen["tokens"], seen["forwards"]) == (work["tokens_scored"], work["forwards"])
+    undivided = {"recompute": 1, "shared": 1 if loop == "resident" else 3}[kv] * (2 if lora == "dense" else 1)
+    assert work["forwards"] > undivided
+    rows = executor.evaluate(task.eval)
+    monkeypatch.setattr(executor, "spec", replace(executor.spec, max_tokens=10**6))
+    executor._rpc("zo_use", executor.spec)
+    assert torch.allclose(executor.evaluate(task.eval), rows, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("objective", TASKS)

@@ -34,6 +34,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return make
 
 
+LONG = "a film of two friends , one of whom is 7 ; the plot is dull . " * 6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_long_beginning_is_encoded_once_and_nothing_changes(kind: str, folder: Callable[..., Path]) -> None:
+    """Where the tokenizer cuts texts into words; elsewhere every row is encoded whole."""
+    codec = load_tokenizer(ModelSource("m", str(folder(kind)), "pretrained"))
+    lengths: list[int] = []
+
+    def encode(text: str) -> tuple[int, ...]:
+        lengths.append(len(text))
+        return codec.encode(text)
+
+    for prompt in PROMPTS:
+        whole = encode_options(codec.encode, LONG + prompt, OPTIONS)
+        lengths.clear()
+        assert encode_options(encode, LONG + prompt, OPTIONS, by_words=codec.by_words) == whole
+        assert (sum(lengths) < 3 * len(LONG)) == codec.by_words
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_and_scored_tokens_are_upstreams(kind: str, folder: Callable[..., Path]) -> None:
     """Upstream encodes prompt and row, and scores as many last tokens as the row has more. A closing EOS is left out."""

@@ -12,8 +12,10 @@ from bench.data import Batch, TaskData
 
 
 @torch.inference_mode()
-def greedy(model: Any, examples: Batch, task: TaskData, rows: int) -> list[tuple[int, ...]]:
-    """For each prompt the ids up to the first stop token, at most the task's `answer_tokens`; `rows` prompts at a time."""
+def greedy(model: Any, examples: Batch, task: TaskData, rows: int, tokens: int) -> list[tuple[int, ...]]:
+    """For each prompt the ids up to the first stop token, at most the task's `answer_tokens`; `rows` prompts at a time, fewer
+    where they and their answers may come to more than `tokens`."""
+    rows = max(1, min(rows, tokens // task.max_tokens))
     device = next(model.parameters()).device
     found: list[tuple[int, ...]] = []
     for part in _parts(examples, rows):

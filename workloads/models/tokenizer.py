@@ -30,6 +30,7 @@ class TextCodec:
     decode    ids to text, special tokens left out
     end_ids   tokens that end a text
     origin    own, or generated: opt-tiny's
+    by_words  whether texts are cut into words first, each of which is then encoded by itself
     """
 
     encode: Callable[[str], tuple[int, ...]]
@@ -37,6 +38,7 @@ class TextCodec:
     pad_id: int
     end_ids: tuple[int, ...]
     origin: str
+    by_words: bool = False
 
 
 def load_tokenizer(source: ModelSource) -> TextCodec:
@@ -84,7 +86,14 @@ def _own(source: ModelSource) -> TextCodec:
         return str(own.decode(ids, skip_special_tokens=True))
 
     ends = () if own.eos_token_id is None else (int(own.eos_token_id),)
-    return TextCodec(encode, decode, own.pad_token_id if own.pad_token_id is not None else 0, ends, "own")
+    pad = own.pad_token_id if own.pad_token_id is not None else 0
+    return TextCodec(encode, decode, pad, ends, "own", _by_words(getattr(own, "backend_tokenizer", None)))
+
+
+def _by_words(tokenizer: Any) -> bool:
+    """Of a tokenizer of the library `tokenizers`, whose pieces are encoded one by one."""
+    pieces = getattr(tokenizer, "pre_tokenizer", None)
+    return pieces is not None and len(pieces.pre_tokenize_str("two more words")) == 3
 
 
 def _says(folder: Path, setting: str) -> bool:
@@ -103,5 +112,10 @@ def _generated() -> TextCodec:
 
     tokenizer = Tokenizer.from_file(str(tokenizer_file()))
     return TextCodec(
-        lambda text: (OPT_BOS, *tokenizer.encode(text).ids), lambda ids: str(tokenizer.decode(list(ids))), 1, (2,), "generated"
+        lambda text: (OPT_BOS, *tokenizer.encode(text).ids),
+        lambda ids: str(tokenizer.decode(list(ids))),
+        1,
+        (2,),
+        "generated",
+        _by_words(tokenizer),
     )

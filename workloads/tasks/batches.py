@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
-from bench.data import Example
+from bench.data import Batch, Example, Minibatches
 
 
-def batch_stream(examples: Sequence[Example], batch_size: int, seed: int) -> Iterator[tuple[Example, ...]]:
-    """Endless minibatches, reshuffled every epoch; the last of an epoch may be short, as upstream's is."""
+def batch_stream(examples: Sequence[Example], batch_size: int, seed: int, accumulate: int = 1) -> Iterator[Batch]:
+    """What each step scores, without end: a minibatch, or `accumulate` of them."""
+    stream = _minibatches(examples, batch_size, seed)
+    while True:
+        yield next(stream) if accumulate == 1 else Minibatches(tuple(islice(stream, accumulate)))
+
+
+def _minibatches(examples: Sequence[Example], batch_size: int, seed: int) -> Iterator[tuple[Example, ...]]:
+    """Reshuffled every epoch; the last of an epoch may be short, as upstream's is."""
     random = np.random.default_rng(seed)
     while True:
         order = random.permutation(len(examples))

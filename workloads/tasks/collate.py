@@ -8,8 +8,17 @@ import torch
 
 from bench.data import Batch
 
+MULTIPLE = 8
 
-def option_rows(batch: Batch, pad_id: int, multiple: int = 8) -> dict[str, Any]:
+
+def places(batch: Batch, prompts: bool = False) -> int:
+    """Tokens of the padded rows, padding included: of one row for each option, or of each prompt alone."""
+    rows = len(batch) if prompts else sum(len(e.options) for e in batch)
+    longest = max(len(e.prompt) + (0 if prompts else max(map(len, e.options))) for e in batch)
+    return rows * (-(-longest // MULTIPLE) * MULTIPLE)
+
+
+def option_rows(batch: Batch, pad_id: int, multiple: int = MULTIPLE) -> dict[str, Any]:
     """input_ids, attention_mask [rows, width] int64 (width a multiple of `multiple`); labels, option_len, num_options [rows].
 
     Rows of one example stand together; `labels` is the index of its right option, repeated on each of its rows.

@@ -49,7 +49,8 @@ class Preparation:
         prompt, options, right = self.task.prompt(row), tuple(self.task.options(row)), self.task.right(row)
         wanted = [options[number] for number in right]  # by their texts: an option that is there twice is right twice
         options = tuple(wanted[:1]) if target_only else options
-        encoded = encode_options(self.codec.encode, (before + prompt.strip(" ")).lstrip(), _stripped(prompt, options))
+        text, by_words = (before + prompt.strip(" ")).lstrip(), self.codec.by_words
+        encoded = encode_options(self.codec.encode, text, _stripped(prompt, options), by_words=by_words)
         label, all_right = options.index(wanted[0]), tuple(n for n, option in enumerate(options) if option in wanted)
         example = Example(
             prompt=encoded.prompt,

@@ -138,6 +138,17 @@ def full_rows(batch: Batch, probes: int) -> Rows:
     ).repeated(probes)
 
 
+def full_tokens(batch: Batch) -> int:
+    """Tokens of `full_rows` for one probe."""
+    return sum(len(row) for e in batch for row, _ in e.rows())
+
+
+def tree_tokens(batch: Batch, block: int, enough: int) -> int:
+    """Tokens of `tree_rows` for one probe; what they can be at most where that is not above `enough`, for it is quickly told."""
+    most = sum(len(e.prompt) + sum(len(o) + block - 2 for o in e.options if len(o) > 1) for e in batch)
+    return most if most <= enough else len(tree_rows(batch, 1, block).tokens)
+
+
 def synthetic(lengths: Ints, probes: int) -> Rows:
     """Rows of given lengths, equally many of each probe, that nothing is read from: to try a pass out. Token 0 throughout."""
     states = np.arange(len(lengths), dtype=np.int32) * probes // len(lengths)

@@ -12,13 +12,17 @@ from typing import Any
 import torch
 
 from bench.config import RunSpec
-from bench.data import ModelSource
+from bench.data import Batch, ModelSource
 from bench.errors import UsageError
 from bench.executors.vllm.variables import prepare_environment
+from workloads.tasks.passes import Tokens
+from workloads.tasks.ragged import full_tokens, tree_tokens
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The adapter ranks vLLM 0.26 allocates."""
 BLOCK = 16
+WAVES = 3
+"""Requests that share prefixes go in so many waves, each of which may leave a block of every row partly filled."""
 WORKER = "bench.executors.vllm.worker.ZoWorker"
 
 
@@ -35,6 +39,7 @@ def start(
     rank: int,
     rows: int,
     longest: int,
+    tokens: int,
     keeps_keys: bool,
     modules: list[str],
 ) -> Any:
@@ -44,6 +49,7 @@ def start(
     rank        per slot
     rows        sequences of the largest forward
     longest     tokens of the longest row
+    tokens      of the largest forward
     keeps_keys  whether later passes read the keys and values of earlier ones: answers are generated, or prefixes reused
     modules     names of the linear layers that get adapters
     """
@@ -58,7 +64,7 @@ def start(
 
         settings |= dict(load_format=loader.FORMAT, model_loader_extra_config=loader.describe(source))
     length = -(-(longest + 1) // BLOCK) * BLOCK
-    tokens = max(rows * longest, length)
+    tokens = max(tokens, length)
     settings |= _runtime(spec, tokens)
     with lora_kernels(spec.device), refusals(source, spec.device):
         return LLM(
@@ -69,7 +75,7 @@ def start(
             max_num_seqs=rows,
             max_num_batched_tokens=tokens,
             block_size=BLOCK,
-            kv_cache_memory_bytes=kv_bytes(source, spec.dtype, rows, length),
+            kv_cache_memory_bytes=kv_bytes(source, spec.dtype, min(rows * length, tokens + WAVES * rows * BLOCK)),
             enable_prefix_caching=keeps_keys,
             max_logprobs=-1,
             disable_log_stats=True,
@@ -136,8 +142,18 @@ def _runtime(spec: RunSpec, tokens: int) -> dict[str, Any]:
     return settings | {"compilation_config": graphs}
 
 
-def kv_bytes(source: ModelSource, dtype: str, rows: int, length: int) -> int:
-    """Bytes of a KV pool that holds `rows` sequences of `length` tokens, and vLLM's null block."""
+def forward_tokens(kv: str, probes: int, enough: int) -> Tokens:
+    """How many tokens a forward over examples has, in so many states; not counted exactly where it is clear that they are few."""
+
+    def tokens(examples: Batch) -> int:
+        each = tree_tokens(examples, BLOCK, enough // probes) if kv == "shared" else full_tokens(examples)
+        return probes * each
+
+    return tokens
+
+
+def kv_bytes(source: ModelSource, dtype: str, tokens: int) -> int:
+    """Bytes of a KV pool that holds so many tokens, and vLLM's null block."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(source.path, trust_remote_code=source.trust_remote_code)
@@ -145,7 +161,7 @@ def kv_bytes(source: ModelSource, dtype: str, rows: int, length: int) -> int:
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     head = getattr(config, "head_dim", None) or config.hidden_size // heads
     per_token = 2 * config.num_hidden_layers * kv_heads * head * getattr(torch, dtype).itemsize
-    return (rows * length + 2 * BLOCK) * per_token
+    return (tokens + 2 * BLOCK) * per_token
 
 
 def write_empty_adapter(folder: str, layers: dict[str, tuple[int, ...]]) -> str:

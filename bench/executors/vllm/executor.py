@@ -6,6 +6,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,11 +20,13 @@ from bench.executors.vllm.requests import Requested, RequestWork
 from bench.registry import check, make_workload
 from workloads.models.adapter import SCOPE, Adapter, kind, reached
 from workloads.models.memory import release
+from workloads.models.room import Made, room, scored_share
 from workloads.models.scope import layout
 from workloads.steps import core_step
 from workloads.tasks.batches import sum_range
 from workloads.tasks.loss import batch_loss
-from workloads.tasks.ragged import full_rows, labels_only, tree_rows
+from workloads.tasks.passes import Pass, mean_loss, passes
+from workloads.tasks.ragged import full_rows, full_tokens, labels_only, tree_rows
 
 if TYPE_CHECKING:
     from bench.data import TaskData
@@ -42,8 +45,7 @@ class VllmExecutor:
     def load(self, spec: RunSpec, source: ModelSource, task: TaskData) -> None:
         """Start the engine, open an adapter slot for each probe of a step, give the worker its state."""
         check(spec)
-        self._task = task
-        self.spec = spec
+        self._task, self.spec = task, spec
         workload = make_workload(spec)
         probes, lowrank = len(workload.plan(0)), workload.kind == "lowrank"
         full, scoped = layout(source, "full"), reached(source, spec)
@@ -59,6 +61,8 @@ class VllmExecutor:
         self._rows *= 1 if self._labels_only else options
         self._rows = max(self._rows, options)
         self._chunk = max(1, self._rows // options)
+        self._most = self._room(spec, source, full)
+        spec = self.spec = self._bounded(spec)
         set_num_threads = torch.set_num_threads
         self._llm = engine.start(
             spec,
@@ -67,6 +71,7 @@ class VllmExecutor:
             rank=self._columns,
             rows=self._rows,
             longest=task.max_tokens,
+            tokens=self._largest_forward(probes if spec.batching == "paired" else 1),
             keeps_keys=not task.single_token_options or task.answer_tokens > 0,
             modules=sorted({kind(name) for name in scoped}),
         )
@@ -141,8 +146,8 @@ class VllmExecutor:
             raise UsageError(f"--loop requests: vLLM's own loop has no variant {spec.variant!r}; use --loop resident")
         if spec.lora != "dense" and not self._slots:
             raise UsageError("--lora dense: the engine was started without adapter slots; start it with --lora fused to switch")
-        self.spec = spec
-        self._rpc("zo_use", spec)
+        self.spec = self._bounded(spec)
+        self._rpc("zo_use", self.spec)
 
     def details(self) -> dict[str, Any]:
         return self._rpc("zo_facts") | {
@@ -151,6 +156,7 @@ class VllmExecutor:
             "slot_rank": self._columns if self._slots else 0,
             "prefix_caching": bool(self._llm.llm_engine.vllm_config.cache_config.enable_prefix_caching),
             "kv_used": self.spec.kv,
+            "max_tokens": self.spec.max_tokens,
         }
 
     def memory_parts(self) -> dict[str, int]:
@@ -158,16 +164,10 @@ class VllmExecutor:
 
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
         spec, n, direction = self.spec, len(probes), probes[0].direction
-        passes = 1 if spec.batching == "paired" else n
-        if spec.loop == "resident":
-            rows = tree_rows(batch, n, engine.BLOCK) if spec.kv == "shared" else full_rows(batch, n)
-            labels = spec.kv == "shared" and labels_only(batch, self._task.objective)
-            head = len(rows.targets) if labels else len(rows.wanted) * self._vocabulary
-            tokens, count, forwards = len(rows.tokens), len(rows.lengths), passes
-        else:
-            asked = RequestWork.of(batch, spec.kv == "shared")
-            tokens, count, forwards = n * asked.tokens, n * asked.requests, passes * asked.waves
-            head = (count if asked.waves == 1 and spec.kv == "shared" else tokens) * self._vocabulary
+        group, groups = (n, 1) if spec.batching == "paired" else (1, n)
+        parts = [self._part_work(part.examples, n) for part in self._passes(batch, group)]
+        tokens, count, forwards, head = map(sum, zip(*parts, strict=True))
+        forwards *= groups
         updates = self._rpc("zo_written", len({probe.direction for probe in probes}))
         a_rows = self._in_rows if direction.kind == "factorized" else 0
         itemsize = getattr(torch, spec.dtype).itemsize
@@ -189,6 +189,19 @@ class VllmExecutor:
             "host_syncs": 0 if spec.loop == "resident" else forwards,
         }
 
+    def _part_work(self, batch: Batch, n: int) -> tuple[int, int, int, int]:
+        """Of one pass over n states: tokens, rows, forwards (of a group of states), head rows."""
+        shared = self.spec.kv == "shared"
+        if self.spec.loop == "resident":
+            rows = tree_rows(batch, n, engine.BLOCK) if shared else full_rows(batch, n)
+            labels = shared and labels_only(batch, self._task.objective)
+            head = len(rows.targets) if labels else len(rows.wanted) * self._vocabulary
+            return len(rows.tokens), len(rows.lengths), 1, head
+        asked = RequestWork.of(batch, shared)
+        tokens, count = n * asked.tokens, n * asked.requests
+        head = (count if asked.waves == 1 and shared else tokens) * self._vocabulary
+        return tokens, count, asked.waves, head
+
     def close(self) -> None:
         if self._llm is not None:
             self._llm.llm_engine.engine_core.shutdown()
@@ -202,6 +215,26 @@ class VllmExecutor:
     def _labels_only(self) -> bool:
         """Whether options cost no row of their own: all are one token, read from the prompt's last position."""
         return self.spec.kv == "shared" and self._task.single_token_options
+
+    def _room(self, spec: RunSpec, source: ModelSource, full: dict[str, tuple[int, ...]]) -> int:
+        """Tokens that a forward has room for, where nobody has said how many."""
+        dtype: torch.dtype = getattr(torch, spec.dtype)
+        held = sum(math.prod(shape) for shape in full.values()) * dtype.itemsize
+        return room(source, dtype, spec.device, Made(scored_share(self._task), keys=True), held)
+
+    def _bounded(self, spec: RunSpec) -> RunSpec:
+        return replace(spec, max_tokens=spec.max_tokens or self._most)
+
+    def _largest_forward(self, probes: int) -> int:
+        """Tokens of the largest forward there may be: an example is never divided, however large it is."""
+        task = self._task
+        alone = max(probes * max(full_tokens([e]) for e in task.train), *(full_tokens([e]) for e in (*task.dev, *task.eval)))
+        return max(alone, min(self._rows * task.max_tokens, self.spec.max_tokens))
+
+    def _passes(self, batch: Batch, probes: int) -> list[Pass]:
+        """The forwards of so many states."""
+        most = self.spec.max_tokens
+        return passes(batch, self._task.objective, engine.forward_tokens(self.spec.kv, probes, most), most)
 
     def _reach(self) -> dict[str, tuple[int, int, int]]:
         """By KV handling: most rows of one probe's share of a batch, and the fewest and most tokens to expect of it."""
@@ -228,8 +261,12 @@ class VllmExecutor:
 
     def _request_losses(self, batch: Batch, adapters: Sequence[Any]) -> torch.Tensor:
         with phase("score"):
-            scores = self._requested.option_logprobs(batch, adapters, shared=self.spec.kv == "shared")
-            return batch_loss(self._task.objective, scores, batch)
+            shared, objective = self.spec.kv == "shared", self._task.objective
+
+            def loss(part: Batch) -> torch.Tensor:
+                return batch_loss(objective, self._requested.option_logprobs(part, adapters, shared=shared), part)
+
+            return mean_loss(self._passes(batch, len(adapters)), loss)
 
     def _rpc(self, name: str, *args: Any) -> Any:
         return self._llm.collective_rpc(name, args=args)[0]

@@ -191,12 +191,14 @@ class Forward:
     def _blocks(self, rows: Rows, n: int) -> np.ndarray:
         """Where each row keeps its keys and values [n, blocks]: it begins with its parent's blocks, which the same layer has
         written by the time anything attends to them."""
-        lengths = rows.lengths + rows.prior
-        per_row = max(1, -(-int(lengths.max()) // self.block))
-        blocks = 1 + np.arange(n * per_row, dtype=np.int32).reshape(n, per_row)  # block 0 is vLLM's null block
+        taken, needed = rows.prior // self.block, -(-(rows.lengths + rows.prior) // self.block)
+        ends = np.cumsum(needed - taken)
+        at = np.arange(max(1, int(needed.max())))
+        own = (at >= taken[:, None]) & (at < needed[:, None])
+        blocks = np.zeros((n, len(at)), dtype=np.int32)  # block 0 is vLLM's null block
+        blocks[: len(needed)] = np.where(own, 1 + (ends - needed)[:, None] + at, 0)
         for row in np.flatnonzero(rows.prior):  # parents come before their children
-            taken = rows.prior[row] // self.block
-            blocks[row, :taken] = blocks[rows.parents[row], :taken]
+            blocks[row, : taken[row]] = blocks[rows.parents[row], : taken[row]]
         return blocks
 
     def to_device(self, array: np.ndarray) -> torch.Tensor:

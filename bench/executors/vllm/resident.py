@@ -13,6 +13,7 @@ import torch
 from bench.api import Probe, Update, Workload, mark, phase
 from bench.config import RunSpec
 from bench.data import Batch, Objective
+from bench.executors.vllm.engine import forward_tokens
 from bench.executors.vllm.forward import Forward
 from bench.executors.vllm.scoring import losses_of, option_logprobs
 from bench.executors.vllm.slots import AdapterSlots
@@ -24,6 +25,7 @@ from workloads.models.adapter import SCOPE, Adapter
 from workloads.parameters.parameters import Parameters, epochs
 from workloads.steps import core_step
 from workloads.tasks.loss import stacked
+from workloads.tasks.passes import Tokens, mean_loss, passes, split
 from workloads.tasks.ragged import Rows, full_rows, labels_only, tree_rows
 
 Reach = dict[str, tuple[int, int, int]]
@@ -74,6 +76,7 @@ class Resident:
     def use(self, spec: RunSpec) -> None:
         """Switch features between steps; the parameters stay what they are. Plain products per probe are never compiled."""
         self.batching, self.kv, self.lora, self.loop = spec.batching, spec.kv, spec.lora, spec.loop
+        self.most = spec.max_tokens
         self.forward.compiled = spec.variant != "uncompiled" and self.lora != "unfused"
         self.forward.graphs = self.forward.compiled and spec.variant != "no graphs"
         if self.slots is not None:
@@ -82,7 +85,8 @@ class Resident:
         if self.forward.graphs and self.loop == "resident":
             slots = [-1] if self.lora == "dense" else self.slot_of if self.batching == "paired" else self.slot_of[:1]
             rows, fewest, most = (len(slots) * number for number in self._reach[self.kv])
-            self.forward.capture(rows, slots, (fewest, most))
+            most = min(most, self.most or most)
+            self.forward.capture(rows, slots, (min(fewest, most), most))
 
     @torch.inference_mode()
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
@@ -153,9 +157,11 @@ class Resident:
     def evaluate(self, examples: Batch, chunk: int) -> torch.Tensor:
         """Mean log-prob of each option [n_examples, n_options], float32 on the CPU, at the current state."""
         slots = self.slot_of[:1] if self.prepare_current() else [-1]
+        chunks = [examples[i : i + chunk] for i in range(0, len(examples), chunk)]
         parts = [
-            option_logprobs(self.forward, self._rows(examples[i : i + chunk], 1), slots, self.runner.model)
-            for i in range(0, len(examples), chunk)
+            option_logprobs(self.forward, self._rows(part, 1), slots, self.runner.model)
+            for some in chunks
+            for part in split(some, self._tokens(1), self.most)
         ]
         self.moved.back()
         return stacked([part[0] for part in parts]).cpu()
@@ -183,9 +189,15 @@ class Resident:
         }
 
     def _losses(self, batch: Batch, slots: list[int]) -> torch.Tensor:
-        labels = self.kv == "shared" and labels_only(batch, self.objective)
-        rows, model = self._rows(batch, len(slots)), self.runner.model
-        return losses_of(self.forward, rows, slots, batch, self.objective, model, labels_only=labels)
+        def loss(examples: Batch) -> torch.Tensor:
+            labels = self.kv == "shared" and labels_only(examples, self.objective)
+            rows, model = self._rows(examples, len(slots)), self.runner.model
+            return losses_of(self.forward, rows, slots, examples, self.objective, model, labels_only=labels)
+
+        return mean_loss(passes(batch, self.objective, self._tokens(len(slots)), self.most), loss)
+
+    def _tokens(self, probes: int) -> Tokens:
+        return forward_tokens(self.kv, probes, self.most)
 
     def _rows(self, batch: Batch, probes: int) -> Rows:
         return tree_rows(batch, probes, self.forward.block) if self.kv == "shared" else full_rows(batch, probes)
