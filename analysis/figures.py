@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import paper
+from analysis.by_task import features_by_task
 from analysis.path import AttributionPath
 from analysis.runs import size_of
 from analysis.serving import picture
@@ -203,6 +204,8 @@ def all_figures(table: pd.DataFrame, paths: Sequence[AttributionPath]) -> dict[s
             "Attribution: " + path.title,
             waterfall(path),
         )
+    by_task = features_by_task(paths)
+    made["features_by_task"] = ((features_by_task.__doc__ or "").splitlines()[0], by_task)
     drawn = {"sessions": sessions, "time_breakdown": breakdown, "launches": launches, "memory": memory, "roofline": roofline}
     drawn |= {"scaling": scaling, "losses": losses, "serving": serving}
     for name, draw in drawn.items():

@@ -71,7 +71,7 @@ class AttributionPath:
     def title(self) -> str:
         spec, device = self.first.spec, self.first.result.environment.get("device")
         how = "like for like, kv=recompute everywhere" if self.kv == "recompute" else "everything on"
-        return f"{spec['workload']}, {spec['model']}, {device}, features of {self.executor}: {how}"
+        return f"{spec['workload']}, {spec['model']}, {spec['task']}, {device}, features of {self.executor}: {how}"
 
 
 def paths(runs: Iterable[Run]) -> list[AttributionPath]:
