@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -26,13 +27,9 @@ def features_by_task(paths: Sequence[AttributionPath]) -> Figure | None:
     for i, feature in enumerate(features):
         for at, ratios in enumerate(found.values()):
             ratio, y = ratios[feature], at + (i - (len(features) - 1) / 2) * height
-            style = {
-                "color": COLOURS[i % len(COLOURS)],
-                "hatch": HATCHES[i % len(HATCHES)],
-                "edgecolor": "black",
-                "linewidth": 0.6,
-            }
-            axes.barh(y, ratio.value - 1, height, left=1, label=feature if at == 0 else None, **style)
+            style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "hatch": HATCHES[i % len(HATCHES)]}
+            style |= {"edgecolor": "black", "linewidth": 0.6, "label": feature if at == 0 else None}
+            axes.barh(y, ratio.value - 1, height, left=1, **style)
             if ratio.low is not None and ratio.high is not None:
                 axes.plot([ratio.low, ratio.high], [y, y], color="black", linewidth=1.2)
             axes.text(1.01, y, f"{ratio.value:.2f}x", transform=axes.get_yaxis_transform(), va="center", fontsize=8)

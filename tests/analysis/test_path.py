@@ -6,6 +6,7 @@ from itertools import product
 
 import pytest
 
+from analysis.by_task import contributions, features_by_task
 from analysis.path import DENSE, OFF, ON, paths
 from analysis.runs import load_runs
 from bench.errors import UsageError
@@ -96,3 +97,16 @@ def test_profiles_that_disagree_with_the_clock_are_flagged(factorial, write):
     skewed = [with_profile(r, 3.0 if r.spec["executor"] == "official" else 1.0) for r in points]
     parts = paths(load_runs(write(*skewed)))[1].parts
     assert parts[0].agrees is False and all(part.agrees for part in parts[1:])
+
+
+def test_features_stand_beside_one_another_task_by_task(factorial, write):
+    """Drawn only where several tasks were ablated; each bar is the contribution that was put in."""
+    one = [replace(r, pair_id="q", id=f"q{i}") for i, r in enumerate(factorial(task="boolq"))]
+    found = paths(load_runs(write(*factorial(), *one)))
+    assert features_by_task(found[:2]) is None
+    ratios = contributions(found)
+    assert list(ratios) == ["sst2, batch 16", "boolq, batch 16"]
+    for each in ratios.values():
+        assert [ratio.value for ratio in each.values()] == pytest.approx([1.5, 2.0, 1.0])
+    (axes,) = features_by_task(found).axes
+    assert {round(1 + bar.get_width(), 6) for bar in axes.patches} == {1.0, 1.5, 2.0}
