@@ -44,6 +44,15 @@ def test_the_attribution_is_printed(ablation):
     assert "like for like" in text and "everything on" in text and "KV handling" in text
 
 
+def test_what_is_read_and_how_large_a_forward_may_be_is_said_once_for_each_executor(ablation):
+    _, (_, _, text) = ablation
+    said = [line for line in text.splitlines() if line.startswith(("data: ", "vllm: ", "eager: ", "official: "))]
+    assert len(said) == len(set(said)) and sum(line.startswith("data: sst2, generated: ") for line in said) == 1
+    for executor in ("vllm", "eager", "official"):
+        (size,) = [line for line in said if line.startswith(f"{executor}: a step takes ")]
+        assert " of at most " in size and f"{executor}: warning: the sentences are generated" in text
+
+
 def test_a_second_call_measures_nothing_again(ablation):
     results, (_, last, _) = ablation
     before = {path: Path(path).read_bytes() for path in last["paths"]}
