@@ -65,6 +65,7 @@ def start(
         settings |= dict(load_format=loader.FORMAT, model_loader_extra_config=loader.describe(source))
     length = -(-(longest + 1) // BLOCK) * BLOCK
     tokens = max(tokens, length)
+    rows = min(rows, tokens)
     settings |= _runtime(spec, tokens)
     with lora_kernels(spec.device), refusals(source, spec.device):
         return LLM(
