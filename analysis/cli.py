@@ -1,4 +1,4 @@
-"""`python -m analysis`: `report`, `losses`, `scores`, `gradients` PATH..., `race` FILE...: pages and figures from measurements."""
+"""`python -m analysis`: `report`, `losses`, `scores`, `gradients` PATH..., `race` FILE...: pages and figures of measurements."""
 
 from __future__ import annotations
 
