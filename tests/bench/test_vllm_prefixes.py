@@ -100,7 +100,7 @@ def test_in_forwards_of_few_tokens_the_losses_are_the_same_and_the_counts_right(
     lora: str,
 ) -> None:
     batching, task = ("sequential" if lora == "dense" else "paired"), TASKS[objective]
-    use(executor, task, monkeypatch, loop=loop, kv=kv, lora=lora, batching=batching, max_tokens=150)
+    use(executor, task, monkeypatch, loop=loop, kv=kv, lora=lora, batching=batching, max_tokens=60)
     found: list[torch.Tensor] = []
     seen = tokens_run(executor, lambda: found.append(executor.score(task.train, PROBES)))
     assert torch.allclose(found[0], truth[objective], rtol=0, atol=2e-5)
