@@ -20,7 +20,17 @@ from bench.serving.settings import ServeOptions
 OF_A_POINT = ("directions", "upstream", "steps")
 ABLATED = [name for name, found in settings(RunSpec).items() if found.panel in (WHAT, METHOD) and name not in OF_A_POINT]
 """What all points of an ablation share; their features and how they are measured is its own."""
-NOT_SERVED: tuple[str, ...] = ("executor", "accumulate", "max_tokens", "directions", "upstream", "scope", "weight_decay", "momentum", "momentum_state")
+NOT_SERVED: tuple[str, ...] = (
+    "executor",
+    "accumulate",
+    "max_tokens",
+    "directions",
+    "upstream",
+    "scope",
+    "weight_decay",
+    "momentum",
+    "momentum_state",
+)
 NOT_SERVED += tuple(name for name in settings(RunSpec) if name.startswith("adapter_"))
 SERVED = [name for name, found in settings(RunSpec).items() if found.panel in (WHAT, METHOD) and name not in NOT_SERVED]
 """What a server can be told of its training; how it scores is its own."""
