@@ -135,6 +135,8 @@ def compare(runs: Sequence[Run], reference: str | None = None, every: bool = Fal
 
     UsageError when an executor asked for by name is in no table, or when of several timed runs no two may be compared.
     """
+    tuning = {run for run in runs if run.spec.get("tuning") and not (run.named or every)}
+    runs = [run for run in runs if run not in tuning]
     groups = [list(group) for _, group in groupby(sorted(runs, key=_group(by)), key=_group(by))]
     parts = [_newest(part, every, by) for group in groups for part in _comparable(group, by)]
     tables = [_table(chosen, reference, by) for chosen, _ in parts]
@@ -145,6 +147,7 @@ def compare(runs: Sequence[Run], reference: str | None = None, every: bool = Fal
     _refuse_if_nothing_compares(tables)
     left_out = sum(map(len, groups)) - sum(len(chosen) for chosen, _ in parts)
     notes = [f"{left_out} older or failed runs of the same points are left out; --all shows them"] if left_out else []
+    notes += [f"{len(tuning)} runs that a race picked its settings by are left out; --all shows them"] if tuning else []
     notes += [note for _, newer in parts for note in newer]
     return Comparison(tuple(tables), (*notes, *_notes(tables)))
 

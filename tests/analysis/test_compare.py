@@ -292,6 +292,16 @@ def test_other_targets_or_data_are_not_mixed(make_result, write):
         compared(paths, by=metric("time-to-target"))
 
 
+def test_runs_that_a_race_tuned_by_are_left_out(make_result, write):
+    race = [to_target(make_result, name, [seconds]) for name, seconds in (("lozo", 10.0), ("mezo", 5.0))]
+    tuned = replace(to_target(make_result, "mezo", [1.0], tuning=True, learning_rate=1e-5, seed=1000), id="tuned")
+    folder = write(*race, tuned)[0].parent
+    comparison = compared([folder], by=metric("time-to-target"))
+    assert [len(table.rows) for table in comparison.tables] == [2]
+    assert "1 runs that a race picked its settings by are left out" in " ".join(comparison.notes)
+    assert len(compared([folder], by=metric("time-to-target"), every=True).tables) == 2
+
+
 def test_an_unknown_metric_lists_the_known():
     with pytest.raises(UsageError, match="--metric joules: not known; choose one of step, time-to-target"):
         metric("joules")
