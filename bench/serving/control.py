@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from bench.errors import UsageError
-from bench.serving.trainer import Refused, Trainer, policy_of
+from bench.serving.trainer import Refused, Trainer
 
 MOST_BYTES = 1 << 20
 Fields = dict[str, Any]
@@ -46,9 +46,9 @@ def routes(trainer: Trainer, token: str) -> APIRouter:
 
     async def start(fields: Fields) -> Fields:
         if fields:
-            await trainer.use(*policy_of(trainer.options, fields))
+            await trainer.use(fields)
         trainer.start()
-        return {"training": True, "step": trainer.step, "policy": trainer.policy.name}
+        return {"training": True, "step": trainer.step, "policy": trainer.admission["policy"]}
 
     async def stop(_: Fields) -> Fields:
         await trainer.stop()

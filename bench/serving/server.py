@@ -147,7 +147,9 @@ def _arguments(site: Site, *, slots: int, token: str) -> Any:
 
 def columns(spec: RunSpec, options: ServeOptions) -> int:
     """Of a slot: what was learned, the probe, and room for the past. UsageError where that does not fit."""
-    least = spec.rank * (3 if workload_class(spec.workload).kind == "lowrank" else 2)
+    probes = make_workload(spec).plan(0)
+    queries = len({probe.direction for probe in probes})
+    least = spec.rank * (3 if workload_class(spec.workload).kind == "lowrank" else 2 + queries)
     wanted = options.slot_rank or min(512, 32 * spec.rank)
     if wanted < least or wanted > 512:
         raise UsageError(f"--slot-rank {wanted}: must be {least} to 512 for --rank {spec.rank}")
@@ -160,7 +162,7 @@ async def _trainer(site: Site, durable: Durable, llm: Any, models: Any, probes: 
 
     from bench.serving.feed import Checked, Feed
     from bench.serving.probes import Probes
-    from bench.serving.trainer import Trainer, policy_of
+    from bench.serving.trainer import Trainer
     from workloads.models.scope import layout
     from workloads.tasks.task import TaskOptions
 
@@ -179,8 +181,6 @@ async def _trainer(site: Site, durable: Durable, llm: Any, models: Any, probes: 
     shapes = {name: list(shape) for name, shape in scoped.items()}
     ids = [request.lora_int_id for request in slots]
     await rpc("zs_setup", spec.to_json(), shapes, ids[:probes], ids[probes:])
-    policy, slo = policy_of(options, {})
-    await rpc("zs_policy", policy.name, policy.tokens, slo)
     ring, asks = Ring(models, ids[probes:], path), Probes(llm, task)
     ring.watch(llm)
     ring.list_by_name()
@@ -190,7 +190,9 @@ async def _trainer(site: Site, durable: Durable, llm: Any, models: Any, probes: 
     if task.max_tokens > longest:
         raise UsageError(f"--task {spec.task}: its longest row has {task.max_tokens} tokens, the model serves {longest}")
     parts = (spec, options, task, make_workload(spec), rpc, asks, slots[:probes], ring, durable, feed, checked)
-    return Trainer(*parts, total=site.total, policy=policy)
+    trainer = Trainer(*parts, total=site.total, admission={})
+    await trainer.use({"policy": options.policy, "probe_tokens": options.probe_tokens, "slo": options.slo})
+    return trainer
 
 
 async def _announce(app: Any, host: str, port: int, trainer: Trainer) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from bench.api import Workload
 from bench.config import RunSpec
-from bench.data import Example, TaskData
+from bench.data import Batch, Example, TaskData
 from bench.errors import UsageError
 from bench.journal.entries import ExamplesEntry, PublishedEntry, StepEntry
 from bench.serving.admission import Policy
@@ -38,7 +38,8 @@ class Refused(Exception):
 
 @dataclass
 class Trainer:
-    """adapters: the requests that read the probe slots, in plan order. total: steps after which it ends; None: never."""
+    """adapters: the requests that read the probe slots, in plan order. total: steps after which it ends; None: never. admission:
+    policy, probe_tokens and slo."""
 
     spec: RunSpec
     options: ServeOptions
@@ -52,7 +53,7 @@ class Trainer:
     feed: Feed
     checked: Checked
     total: int | None
-    policy: Policy
+    admission: dict[str, Any]
     on: asyncio.Event = field(default_factory=asyncio.Event)
     error: str | None = None
     publishes_itself: bool = True
@@ -62,6 +63,7 @@ class Trainer:
     _ends: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
     _undone: tuple[int, list[float]] | None = None
     _due: bool = False
+    _batch: Batch | None = None
     _between: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while the state or a slot changes
 
     @property
@@ -76,6 +78,7 @@ class Trainer:
             self.feed.add(entry.step, self.checked(entry.rows))
         for step in range(self.step):
             self.feed.next(step)
+        self.publishes_itself = history.served == max((entry.version for entry in history.published), default=0)
         start, newest = 0, self.durable.newest()
         if newest is not None:
             await self.rpc("zs_restore", str(self.durable.path), asdict(newest))
@@ -117,9 +120,15 @@ class Trainer:
         async with self._between:
             pass
 
-    async def use(self, policy: Policy, slo: str) -> None:
-        self.policy = policy
-        await self.rpc("zs_policy", policy.name, policy.tokens, slo)
+    async def use(self, changed: dict[str, Any]) -> None:
+        """Change policy, probe_tokens or slo; the others stay what they are. UsageError for what is not known."""
+        wanted = self.admission | changed
+        name, tokens, slo = wanted["policy"], wanted["probe_tokens"], wanted["slo"]
+        if not (isinstance(name, str) and isinstance(slo, str)) or isinstance(tokens, bool):
+            raise UsageError("policy and slo are texts, probe_tokens is a whole number")
+        Policy.of(name, tokens, slo, self.options.round_tokens)
+        await self.rpc("zs_policy", name, tokens, slo)
+        self.admission = wanted
 
     async def _step(self) -> None:
         async with self._between:
@@ -127,7 +136,7 @@ class Trainer:
             if self.total is not None and step >= self.total:
                 self.on.clear()
                 return
-            batch = self.feed.next(step)
+            self._batch = batch = self._batch or self.feed.next(step)  # one that could not be scored is tried again
             done, self._undone = self._undone, None
             left = await self.rpc("zs_step", step, done)
             while left:
@@ -153,6 +162,7 @@ class Trainer:
         slopes = self.workload.projected_gradients(losses).tolist()
         entry = StepEntry(step, now - begin, losses.tolist(), slopes, False, self.spec.seed, list(direction.epoch), rate)
         self.durable.step(entry)
+        self._batch = None
         self._ends.append(now)
         self._undone = (step, entry.losses)
 
@@ -274,11 +284,3 @@ class Trainer:
                 raise Refused(f"version {version}: its snapshot is not kept any more")
             await self.rpc("zs_load", slot, str(self.durable.path), asdict(entry))
         self.ring.fill(slot, version)
-
-
-def policy_of(options: ServeOptions, changed: dict[str, Any]) -> tuple[Policy, str]:
-    """The policy of the options with what a call changes, and its bound in words. UsageError for what is not known."""
-    name, tokens, slo = (changed.get(key, getattr(options, key)) for key in ("policy", "probe_tokens", "slo"))
-    if not (isinstance(name, str) and isinstance(slo, str)) or isinstance(tokens, bool):
-        raise UsageError("policy and slo are texts, probe_tokens is a whole number")
-    return Policy.of(name, tokens, slo, options.round_tokens), slo

@@ -42,7 +42,9 @@ class Trained:
         self.shares_v = workload_class(spec.workload).kind == "lowrank"
         self.slot_of = {adapter: manager.lora_index_to_id.index(adapter) for adapter in (*probes, *ring)}
         self.slots = StackedSlots(lora_slices(manager, layout), layout, spec.rank, accumulates=self.shares_v)
-        self.stack = StackedState(layout, self.device, self.dtype, self.slots.room)
+        update = 0 if self.shares_v else len({probe.direction for probe in self.workload.plan(0)}) * spec.rank
+        self.room = self.slots.room - update  # a state is published with its last update, whose columns are its own
+        self.stack = StackedState(layout, self.device, self.dtype, self.room)
         self.saving: Future[SnapshotEntry] | None = None
         self.pool = ThreadPoolExecutor(1)
         self._drawn: dict[Direction, Drawn] = {}
@@ -61,7 +63,7 @@ class Trained:
         """Write the probes of a step; where the columns do not hold the past, how many matrices have to be compressed first."""
         plan = self.workload.plan(step)
         current = plan[0].direction.epoch if self.shares_v else None
-        if self.stack.width(current) > self.slots.room:
+        if self.stack.width(current) > self.room:
             return len(self.stack.names)
         self._hold_past(self.stack, current)
         for adapter, probe in zip(self.probes, plan, strict=True):
@@ -100,7 +102,7 @@ class ServingWorker:
         self.zs = Trained(self.model_runner, RunSpec.from_json(spec), shapes, probes, ring)
         if self.model_runner.device.type == "cpu":
             make_rows_alike(self.model_runner.model)
-        return {"room": self.zs.slots.room, "slot_bytes": self.zs.slots.nbytes()}
+        return {"room": self.zs.room, "slot_bytes": self.zs.slots.nbytes()}
 
     @torch.inference_mode()
     def zs_step(self, step: int, done: list | None) -> int:
@@ -124,7 +126,7 @@ class ServingWorker:
         """Do again what steps did to the state, without scoring, compressions included."""
         for step, found in enumerate(losses, start=first):
             current = self.zs.workload.plan(step)[0].direction.epoch if self.zs.shares_v else None
-            while self.zs.stack.width(current) > self.zs.slots.room:
+            while self.zs.stack.width(current) > self.zs.room:
                 self.zs.stack.compress(current, len(self.zs.stack.names))
             self.zs.apply(step, found)
 
@@ -147,7 +149,7 @@ class ServingWorker:
 
     def _read(self, journal: str, entry: dict) -> StackedState:
         found = SnapshotEntry(**entry)
-        stack = StackedState(self.zs.layout, self.zs.device, self.zs.dtype, self.zs.slots.room)
+        stack = StackedState(self.zs.layout, self.zs.device, self.zs.dtype, self.zs.room)
         stack.restore(Snapshots(Path(journal), 0).read(found))
         if stack.checksum() != found.checksum:
             raise ValueError(f"{found.file}: the state in it is not the one that was saved")

@@ -66,7 +66,7 @@ def test_the_table_of_algorithms_is_what_they_declare():
     assert row.findall((ROOT / "docs" / "algorithms.md").read_text()) == declared
 
 
-@pytest.mark.parametrize("name", ["step", "architecture"])
+@pytest.mark.parametrize("name", ["step", "architecture", "round"])
 def test_a_picture_is_what_its_script_draws(name, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs")
     drawn = runpy.run_path(str(ROOT / "docs" / f"{name}.py"))["draw"]()

@@ -30,7 +30,20 @@ REQUESTS = 1000
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory, opt_tiny: Any) -> Iterator[Live]:
-    options = ("--interval", str(INTERVAL), "--publish-every", "0", "--policy", "none", "--kv-mib", "32", "--dev-examples", "20")
+    options = (
+        "--interval",
+        str(INTERVAL),
+        "--publish-every",
+        "0",
+        "--policy",
+        "none",
+        "--slot-rank",
+        "8",
+        "--kv-mib",
+        "32",
+        "--dev-examples",
+        "20",
+    )
     server = Live(tmp_path_factory.mktemp("serving"), *options).start()
     yield server
     if server.process is not None and server.process.poll() is None:
@@ -227,6 +240,9 @@ def test_killed_it_goes_on_where_it_was(live: Live) -> None:
         0, 30 - 8 * (after["step"] - before["step"] - 1)
     )  # from the step after the next one on
     assert logprobs(live.ask("tuned", question, 8)) == answer
+    for one in (before, after):
+        assert one["compression"]["compressions"] >= 2  # a slot of rank 8 holds two past epochs
+        assert 0 < one["compression"]["error"] < 1
     live.post("start")
     live.until(after["step"] + 2)
     said = live.end()
