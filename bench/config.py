@@ -71,7 +71,7 @@ class RunSpec:
     dtype: str = setting(
         WHAT,
         "Type of weights and activations.",
-        "float16 on a GPU, float32 on a CPU",
+        "GPU: the checkpoint's bfloat16, else float16; CPU: float32",
         choices=("float32", "float16", "bfloat16"),
     )
     device: str = setting(WHAT, "Where to run.", "auto: a GPU if there is one", metavar="auto|cpu|cuda", choices=("cpu", "cuda"))

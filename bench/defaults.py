@@ -59,7 +59,7 @@ def complete(given: dict[str, Any]) -> RunSpec:
         raise UsageError(f"--data {spec.data}: no such file or folder; give parquet, jsonl, tsv or csv files")
     if entry.check is not None:
         entry.check(spec, kind)
-    return replace(_resolved(spec), **places(spec.to_json()))
+    return replace(_resolved(spec, own_dtype="dtype" not in chosen), **places(spec.to_json()))
 
 
 def places(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,13 +97,22 @@ def pick_device(device: str) -> str:
     return "cuda" if available else "cpu"
 
 
-def _resolved(spec: RunSpec) -> RunSpec:
-    """`auto` weights become what was found, so that two runs compare by what they ran with."""
-    if executor_entry(spec.executor).inputs is not None:
+def _resolved(spec: RunSpec, own_dtype: bool) -> RunSpec:
+    """`auto` weights become what was found, so that two runs compare by what they ran with.
+
+    own_dtype    on a GPU the type becomes the checkpoint's, where that is of 16 bits
+    """
+    entry = executor_entry(spec.executor)
+    if entry.inputs is not None:
         return replace(spec, weights="random") if spec.weights == "auto" else spec
+    from workloads.models.checkpoint import saved_dtype
     from workloads.models.table import resolve_model
 
-    weights = resolve_model(spec.model, spec.weights, trust_remote_code=spec.trust_remote_code).weights
-    if weights == "random" and spec.evaluate:
+    source = resolve_model(spec.model, spec.weights, trust_remote_code=spec.trust_remote_code)
+    if source.weights == "random" and spec.evaluate:
         raise UsageError(f"--eval-every {spec.eval_every}: the accuracy of random weights means nothing; use pretrained weights")
-    return replace(spec, weights=weights)
+    if own_dtype and spec.device == "cuda" and saved_dtype(source) == "bfloat16":
+        spec = replace(spec, dtype="bfloat16")
+    if entry.check_model is not None:
+        entry.check_model(spec, source)
+    return replace(spec, weights=source.weights)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench.api import FACTORED, Kind, Workload
 from bench.config import RunSpec
+from bench.data import ModelSource
 from bench.errors import UsageError, option
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -111,6 +112,8 @@ class ExecutorEntry:
     fastest     batching, kv, lora and loop of its fastest point: the defaults
     inputs      "module:function" (spec, session index) -> Inputs, where it needs no model and brings its own
     check       its own checks of the paths a spec names, before anything is loaded
+    check_model its own checks of the model's configuration, before anything is loaded
+    families    lines for `list --verbose` on families of models that it does not run, or not whole
     same_state  an executor whose parameters move the same and that loads faster: `export` redoes runs with it
     """
 
@@ -119,6 +122,8 @@ class ExecutorEntry:
     fastest: Mapping[str, str]
     inputs: str | None = None
     check: Callable[[RunSpec, type[Workload]], None] | None = None
+    check_model: Callable[[RunSpec, ModelSource], None] | None = None
+    families: Callable[[], Iterable[str]] | None = None
     same_state: str | None = None
 
     def point(self, workload: type[Workload], scope: str = "lora", **chosen: Any) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from bench.config import RunSpec
 from bench.data import ModelSource, TaskData
 from bench.executors.vllm.executor import VllmExecutor
 from workloads.models.adapter import SCOPE, Adapter, reached
-from workloads.models.scope import layout
 
 
 class Served:
@@ -29,6 +28,6 @@ class Served:
     def _set_up(self, spec: RunSpec) -> None:
         adapters = [request.lora_int_id for request in self.executor._requests] if spec.lora != "dense" else []
         self.executor.spec = spec
-        full, scoped, reach = layout(self.source, "full"), reached(self.source, spec), self.executor._reach()
+        scoped, reach = reached(self.source, spec), self.executor._reach()
         self.executor._adapter = Adapter.of(self.source, spec) if spec.scope == SCOPE else None
-        self.executor._rpc("zo_setup", spec, full, scoped, adapters, reach, self.executor._task.objective)
+        self.executor._rpc("zo_setup", spec, scoped, adapters, reach, self.executor._task.objective)

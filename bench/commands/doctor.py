@@ -184,10 +184,11 @@ def tiny() -> str:
 def models() -> Iterator[Finding]:
     """Every model of the table: where its weights are, if they are on this machine. Nothing is downloaded."""
     from bench.errors import UsageError
-    from workloads.models.table import MODELS, resolve_model
+    from workloads.models.published import MODELS
+    from workloads.models.table import resolve_model
 
     for name, info in MODELS.items():
-        if not info.hub_id and info.layers:
+        if not info.hub_id and info.config:
             yield Finding(f"model {name}", "random weights, to measure speed")
         elif not info.hub_id:
             yield probe(f"model {name}", tiny, "Mend the cache, above.")

@@ -18,8 +18,9 @@ from bench.terminal import stderr_console
 
 
 def list_all(*, verbose: bool = False) -> int:
-    """Tables on stderr, the same as one JSON object on stdout. `verbose`: the algorithms' formulas, the tasks' lengths."""
-    from workloads.models.table import MODELS
+    """Tables on stderr, the same as one JSON object on stdout. `verbose`: the algorithms' formulas, the tasks' lengths, and the
+    families of models that an executor does not run."""
+    from workloads.models.published import MODELS
 
     console, broken = stderr_console(), dict[str, str]()
     workloads = {name: found for name in WORKLOADS if (found := _try(workload_class, name, broken))}
@@ -49,10 +50,9 @@ def list_all(*, verbose: bool = False) -> int:
     console.print("dense directions take --lora unfused or fused under --scope adapter, and under no other")
     models = Table("model", "layers", "hidden", "heads", "weights", title="Models")
     for name, info in MODELS.items():
-        sizes = map(str, (info.layers, info.hidden, info.heads)) if info.layers else ("", "", "")
-        models.add_row(
-            name, *sizes, info.hub_id or ("random weights, to measure speed" if info.layers else "built here on first use")
-        )
+        sizes = map(str, info.sizes) if info.config else ("", "", "")
+        weights = info.hub_id or ("random weights, to measure speed" if info.config else "built here on first use")
+        models.add_row(name, *sizes, weights)
     console.print(models)
     console.print("any hub id or local path of a causal LM that vLLM serves with LoRA is a model too")
     for label, names in (("tasks", TASKS), ("recorders", RECORDERS)):
@@ -65,6 +65,9 @@ def list_all(*, verbose: bool = False) -> int:
 
         console.print(task_table())
         console.print("lengths are those of the generated stand-ins, which have about the data sets' own")
+        for entry in executors.values():
+            for line in entry.families() if entry.families else ():
+                console.print(line, soft_wrap=True)
     found_all: dict[str, Any] = {
         "workloads": {
             name: {"kind": kind.kind, "forwards": kind.forwards, "keeps": kind.keeps, "summary": summary(kind)}

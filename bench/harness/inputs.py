@@ -26,6 +26,8 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
     from workloads.models.adapter import SCOPE, Adapter
     from workloads.models.digest import model_digest
     from workloads.models.memory import release
+    from workloads.models.overflow import refuse_overflow, refuse_zeros
+    from workloads.models.positions import refuse_unknown_ids
     from workloads.models.scope import Trained
     from workloads.models.table import resolve_model
     from workloads.reference import reference_losses
@@ -36,6 +38,7 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
     adapter = Adapter.of(source, spec) if spec.scope == SCOPE else None
     trained = adapter.trained(source) if adapter else Trained.of_model(source, spec.scope)
     task = load_task(spec.task, source=source, options=TaskOptions.of(spec.to_json()))
+    refuse_unknown_ids(source, task)
     if len(task.train) < spec.batch_size:
         raise UsageError(
             f"--batch-size {spec.batch_size}: there are {len(task.train)} rows to train on ({task.summary['origin']}); "
@@ -45,6 +48,10 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
     def reference(batch: Batch, probes: Sequence[Probe], dtype: str) -> torch.Tensor:
         losses = reference_losses(source, replace(spec, dtype=dtype), batch, probes)
         release()  # the executor is loaded next and wants the room
+        found = losses.tolist()
+        refuse_overflow(source, dtype, spec.device, batch, found)
+        if dtype != "float32" and not any(found):
+            refuse_zeros(source, dtype, found, reference(batch, probes, "float32").tolist())
         return losses
 
     clock: Clock = CudaClock() if spec.device == "cuda" else WallClock()

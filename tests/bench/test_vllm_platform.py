@@ -39,49 +39,6 @@ def test_segments_are_runs_of_one_slot() -> None:
     assert segments_of([1, 1, -1, 0, 0, 0, 1]) == [(1, 0, 2), (0, 3, 6), (1, 6, 7)]
 
 
-@pytest.mark.parametrize("counts", ["all", "last"])
-def test_attention_over_paged_rows(counts: str) -> None:
-    """Ragged prefill, and single new tokens over a longer past, against one softmax per row in float64."""
-    import bench.executors.vllm.cpu_operators  # noqa: F401 - registers the operators
-
-    random, block, heads, size = torch.Generator().manual_seed(0), 16, 2, 8
-    lengths = [5, 16, 33, 17, 2]
-    new = lengths if counts == "all" else [1] * len(lengths)
-    table = torch.randperm(20, generator=random)[: 5 * 3].view(5, 3).int()
-    k_cache, v_cache = (torch.randn(20, heads, block, size, generator=random) for _ in range(2))
-    q = torch.randn(sum(new), heads, size, generator=random)
-    start = torch.tensor([0, *torch.tensor(new).cumsum(0).tolist()], dtype=torch.int32)
-    out = torch.full_like(q, float("nan"))
-    none = torch.zeros(1, dtype=torch.int8)
-    torch.ops._C.cpu_attention_with_kv_cache(
-        q,
-        k_cache,
-        v_cache,
-        out,
-        start,
-        torch.tensor(lengths),
-        0.5,
-        True,
-        None,
-        -1,
-        table,
-        0.0,
-        none,
-        None,
-        None,
-        1.0,
-        1.0,
-        "auto",
-    )
-    for row, (length, count) in enumerate(zip(lengths, new, strict=True)):
-        keys, values = (c[table[row].long()].transpose(1, 2).flatten(0, 1)[:length].double() for c in (k_cache, v_cache))
-        for j in range(count):
-            position, at = length - count + j, int(start[row]) + j
-            for head in range(heads):
-                weights = (keys[: position + 1, head] @ q[at, head].double() * 0.5).softmax(0)
-                assert torch.allclose(out[at, head].double(), weights @ values[: position + 1, head], atol=1e-6)
-
-
 @pytest.mark.parametrize("slots", [[1] * 5 + [0] * 3, [0, 0, -1, 1, 1], [-1] * 4])
 @pytest.mark.parametrize("captured", [[], [1, 2, 4]])
 def test_lora_metadata_is_what_vllm_computes_on_the_device(slots: list[int], captured: list[int]) -> None:
@@ -127,7 +84,7 @@ def test_a_worker_with_another_model_runner_is_refused() -> None:
     worker = ZoWorker()
     worker.model_runner = OtherRunner()
     with pytest.raises(RuntimeError, match=r"chose the model runner \S*OtherRunner; .* VLLM_USE_V2_MODEL_RUNNER=0"):
-        worker.zo_setup(None, {}, {}, [], {}, "classification")  # type: ignore[arg-type]
+        worker.zo_setup(None, {}, [], {}, "classification")  # type: ignore[arg-type]
 
 
 def test_the_kv_pool_of_a_model_that_brings_its_own_code(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from bench.errors import UsageError
-from workloads.models.table import MODELS, resolve_model
+from workloads.models.published import MODELS
+from workloads.models.table import resolve_model
 
 
 @pytest.fixture(autouse=True)
@@ -36,14 +37,22 @@ def parameters(name: str) -> int:
 
 @pytest.mark.parametrize(
     ("name", "published"),
-    [("opt-125m", 125_239_296), ("opt-350m", 331_196_416), ("opt-1.3b", 1_315_758_080), ("opt-13b", 12_853_473_280)],
-)
+    [
+        ("opt-125m", 125_239_296), ("opt-350m", 331_196_416), ("opt-1.3b", 1_315_758_080), ("opt-13b", 12_853_473_280),
+        ("llama-3.2-1b", 1_235_814_400), ("llama-3.2-3b", 3_212_749_824), ("llama-3.1-8b", 8_030_261_248),
+        ("qwen3-0.6b", 596_049_920), ("qwen3-1.7b", 1_720_574_976), ("qwen3-4b", 4_022_468_096), ("qwen3-8b", 8_190_735_360),
+        ("mistral-7b", 7_248_023_552), ("gemma-3-1b", 999_885_952), ("gemma-3-4b", 3_880_263_168),
+        ("phi-3-mini", 3_821_079_552), ("phi-4-mini", 3_836_021_760), ("pythia-70m", 70_426_624), ("pythia-160m", 162_322_944),
+        ("pythia-410m", 405_334_016), ("pythia-1b", 1_011_781_632), ("pythia-1.4b", 1_414_647_808),
+        ("pythia-2.8b", 2_775_208_960), ("pythia-6.9b", 6_857_302_016), ("pythia-12b", 11_846_072_320),
+    ],
+)  # fmt: skip
 def test_random_weights_have_the_published_architecture(name: str, published: int) -> None:
     assert parameters(name) == published
 
 
 def test_a_local_folder_needs_weights_unless_they_are_random(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(MODELS["opt-125m"].config()))
+    (tmp_path / "config.json").write_text(json.dumps(MODELS["opt-125m"].config))
     with pytest.raises(UsageError, match=r"--weights auto: no weights .* use --weights random"):
         resolve_model(str(tmp_path), "auto")
     assert resolve_model(str(tmp_path), "random").path == str(tmp_path)
@@ -75,7 +84,7 @@ def test_opt_mini_has_random_weights_alone_and_the_shape_it_declares():
     from workloads.models.weights import load_model
 
     source = resolve_model("opt-mini", "auto")
-    assert source.weights == "random" and MODELS["opt-mini"].vocabulary == VOCABULARY
+    assert source.weights == "random" and MODELS["opt-mini"].config["vocab_size"] == VOCABULARY
     layer = 4 * (384 * 384 + 384) + 2 * 384 * 1536 + 1536 + 384 + 4 * 384  # attention, feed-forward, norms
     around = (VOCABULARY + 2048 + 2) * 384 + 2 * 384  # embeddings, tied to the head, positions and OPT's two more, last norm
     assert sum(p.numel() for p in load_model(source, torch.float32, "cpu").parameters()) == 6 * layer + around

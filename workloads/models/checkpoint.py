@@ -46,6 +46,13 @@ def read_config(source: ModelSource) -> dict[str, Any]:
     return config
 
 
+def saved_dtype(source: ModelSource) -> str | None:
+    """The type that a checkpoint's config.json names, as transformers of any age wrote it."""
+    config = read_config(source)
+    parts = (config, config.get("text_config") or {})
+    return next((part[key] for part in parts for key in ("dtype", "torch_dtype") if isinstance(part.get(key), str)), None)
+
+
 def check_architecture(source: ModelSource) -> None:
     """UsageError for a model that was trained to fill in masks: it sees the answer it is asked for."""
     from transformers.models.auto import modeling_auto as auto

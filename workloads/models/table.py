@@ -1,13 +1,11 @@
-"""The model table and where a model's files come from. Imports nothing heavy: the command line lists it."""
+"""Where a model's files come from: the table, a folder, the hub. Imports nothing heavy: the command line resolves names."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench.data import ModelSource
 from bench.errors import UsageError
@@ -15,63 +13,11 @@ from bench.files import anchored, write_atomically
 from workloads.models.cache import cache_dir, in_cache
 from workloads.models.checkpoint import inspect
 from workloads.models.hub import in_reach, refuse_unwritable
+from workloads.models.published import MODELS
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 OTHER_FILES = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py")
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """An OPT architecture: source arXiv 2205.01068, table 1, and the published configurations.
-
-    hub_id    "": nobody publishes weights of it
-    """
-
-    hub_id: str
-    layers: int
-    hidden: int
-    heads: int
-    embedding: int | None = None
-    norm_first: bool = True
-    vocabulary: int = 50272
-
-    def config(self) -> dict[str, Any]:
-        """The Hugging Face configuration of this architecture."""
-        return {
-            "architectures": ["OPTForCausalLM"],
-            "model_type": "opt",
-            "hidden_size": self.hidden,
-            "ffn_dim": 4 * self.hidden,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "word_embed_proj_dim": self.embedding or self.hidden,
-            "do_layer_norm_before": self.norm_first,
-            "vocab_size": self.vocabulary,
-            "max_position_embeddings": 2048,
-            "activation_function": "relu",
-            "init_std": 0.02,
-            "dropout": 0.0,
-            "attention_dropout": 0.0,
-            "layerdrop": 0.0,
-            "bos_token_id": 2,
-            "eos_token_id": 2,
-            "pad_token_id": 1,
-            "tie_word_embeddings": True,
-        }
-
-
-MODELS = {
-    "opt-tiny": ModelInfo("", 0, 0, 0),
-    "opt-mini": ModelInfo("", 6, 384, 6, vocabulary=684),  # opt-tiny's vocabulary: the body decides, as in large models
-    "opt-125m": ModelInfo("facebook/opt-125m", 12, 768, 12),
-    "opt-350m": ModelInfo("facebook/opt-350m", 24, 1024, 16, 512, False),
-    "opt-1.3b": ModelInfo("facebook/opt-1.3b", 24, 2048, 32),
-    "opt-2.7b": ModelInfo("facebook/opt-2.7b", 32, 2560, 32),
-    "opt-6.7b": ModelInfo("facebook/opt-6.7b", 32, 4096, 32),
-    "opt-13b": ModelInfo("facebook/opt-13b", 40, 5120, 40),
-    "opt-30b": ModelInfo("facebook/opt-30b", 48, 7168, 56),
-}
 
 
 def resolve_model(model: str, weights: str, *, trust_remote_code: bool = False, download: bool = True) -> ModelSource:
@@ -147,7 +93,7 @@ def _config_folder(model: str, hub_id: str) -> Path:
     """A folder with just config.json: from the table, or fetched from the hub for other ids."""
     folder = cache_dir() / "configs" / hub_id.replace("/", "--")
     if model in MODELS:
-        text = json.dumps(MODELS[model].config(), indent=1)
+        text = json.dumps(MODELS[model].config, indent=1)
     else:
         found = _from_hub(hub_id, ["config.json"], need="config.json")
         if found is None:

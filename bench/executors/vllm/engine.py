@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,6 +79,7 @@ def start(
             block_size=BLOCK,
             kv_cache_memory_bytes=kv_bytes(source, spec.dtype, min(rows * length, tokens + WAVES * rows * BLOCK)),
             enable_prefix_caching=keeps_keys,
+            disable_hybrid_kv_cache_manager=True,  # one table of blocks for layers with windows and layers without
             max_logprobs=-1,
             disable_log_stats=True,
             trust_remote_code=spec.trust_remote_code,
@@ -96,6 +98,11 @@ def refusals(source: ModelSource, device: str) -> Iterator[None]:
     except (ValueError, NotImplementedError) as error:
         said = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         reason = said[1] if "validation error" in said[0] and len(said) > 1 else said[0]
+    except (AssertionError, RuntimeError) as error:
+        inside = any("/vllm/model_executor/" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
+        if not inside or "memory" in str(error).lower():
+            raise
+        reason = (str(error).strip().splitlines() or ["its tensors are not of the shapes that vLLM expects"])[0]
     except AttributeError as error:
         if device != "cpu" or "_OpNamespace" not in str(error):
             raise
@@ -157,7 +164,7 @@ def kv_bytes(source: ModelSource, dtype: str, tokens: int) -> int:
     """Bytes of a KV pool that holds so many tokens, and vLLM's null block."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(source.path, trust_remote_code=source.trust_remote_code)
+    config = AutoConfig.from_pretrained(source.path, trust_remote_code=source.trust_remote_code).get_text_config()
     heads = config.num_attention_heads
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     head = getattr(config, "head_dim", None) or config.hidden_size // heads

@@ -3,6 +3,7 @@
 from bench.api import Workload
 from bench.config import RunSpec
 from bench.entry import DTYPES, Capabilities, ExecutorEntry
+from bench.executors.vllm.refusals import check_model, families
 from bench.executors.vllm.variables import check_variables
 
 
@@ -23,5 +24,7 @@ ENTRY = ExecutorEntry(
     ),
     fastest={"batching": "paired", "kv": "shared", "lora": "fused", "loop": "resident"},
     check=check,
+    check_model=check_model,
+    families=families,
     same_state="eager",
 )

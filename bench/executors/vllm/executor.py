@@ -16,6 +16,7 @@ from bench.config import RunSpec
 from bench.data import Batch, ModelSource
 from bench.errors import UsageError
 from bench.executors.vllm import engine
+from bench.executors.vllm.refusals import check_model
 from bench.executors.vllm.requests import Requested, RequestWork
 from bench.registry import check, make_workload
 from workloads.models.adapter import SCOPE, Adapter, kind, reached
@@ -45,6 +46,7 @@ class VllmExecutor:
     def load(self, spec: RunSpec, source: ModelSource, task: TaskData) -> None:
         """Start the engine, open an adapter slot for each probe of a step, give the worker its state."""
         check(spec)
+        check_model(spec, source)
         self._task, self.spec = task, spec
         workload = make_workload(spec)
         probes, lowrank = len(workload.plan(0)), workload.kind == "lowrank"
@@ -79,7 +81,7 @@ class VllmExecutor:
         self._requests = self._open_slots(scoped)
         self._requested = Requested(self._llm, adapters=bool(self._slots))
         adapters = [request.lora_int_id for request in self._requests]
-        self._rpc("zo_setup", spec, full, scoped, adapters, self._reach(), task.objective)
+        self._rpc("zo_setup", spec, scoped, adapters, self._reach(), task.objective)
 
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         if self.spec.loop == "resident":

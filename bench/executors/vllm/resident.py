@@ -15,7 +15,7 @@ from bench.config import RunSpec
 from bench.data import Batch, Objective
 from bench.executors.vllm.engine import forward_tokens
 from bench.executors.vllm.forward import Forward
-from bench.executors.vllm.scoring import losses_of, option_logprobs
+from bench.executors.vllm.scoring import Head, losses_of, option_logprobs
 from bench.executors.vllm.slots import AdapterSlots
 from bench.executors.vllm.trained import TrainedSlots
 from bench.executors.vllm.views import lora_slices, parameter_views
@@ -39,20 +39,19 @@ class Resident:
         self,
         runner: Any,
         spec: RunSpec,
-        full: Layout,
         layout: Layout,
         adapters: list[int],
         reach: Reach,
         objective: Objective,
     ) -> None:
         self.runner, self.spec, self.layout = runner, spec, layout
-        views = parameter_views(runner.model, full)
+        views = parameter_views(runner.model, layout)
         self.device: torch.device = runner.device
         self.dtype: torch.dtype = runner.model_config.dtype
-        self.forward = Forward(runner)
+        self.forward, self.head = Forward(runner), Head(runner.model)
         self.trained = Adapter(layout, spec.adapter_rank, spec.adapter_alpha) if spec.scope == SCOPE else None
         if self.trained is None:
-            self.moved = Parameters({name: views[name] for name in layout}, layout, self.device, self.dtype)
+            self.moved = Parameters(views, layout, self.device, self.dtype)
         else:
             initial = self.trained.initial(spec.seed, self.device)
             self.moved = Parameters(initial, self.trained.layout, self.device, torch.float32)
@@ -159,7 +158,7 @@ class Resident:
         slots = self.slot_of[:1] if self.prepare_current() else [-1]
         chunks = [examples[i : i + chunk] for i in range(0, len(examples), chunk)]
         parts = [
-            option_logprobs(self.forward, self._rows(part, 1), slots, self.runner.model)
+            option_logprobs(self.forward, self._rows(part, 1), slots, self.head)
             for some in chunks
             for part in split(some, self._tokens(1), self.most)
         ]
@@ -191,8 +190,8 @@ class Resident:
     def _losses(self, batch: Batch, slots: list[int]) -> torch.Tensor:
         def loss(examples: Batch) -> torch.Tensor:
             labels = self.kv == "shared" and labels_only(examples, self.objective)
-            rows, model = self._rows(examples, len(slots)), self.runner.model
-            return losses_of(self.forward, rows, slots, examples, self.objective, model, labels_only=labels)
+            rows = self._rows(examples, len(slots))
+            return losses_of(self.forward, rows, slots, examples, self.objective, self.head, labels_only=labels)
 
         return mean_loss(passes(batch, self.objective, self._tokens(len(slots)), self.most), loss)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from vllm.model_executor.layers.logits_processor import LogitsProcessor
 
 from bench.api import mark
 from bench.data import Batch, Objective
@@ -14,15 +15,51 @@ from workloads.tasks.loss import batch_loss, ragged
 from workloads.tasks.ragged import Rows
 
 
+class Head:
+    """A model's own way from hidden states to logits: what it does before its head and after it (soft caps, scales, biases)."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        found = [module for module in model.modules() if isinstance(module, LogitsProcessor)]
+        self._processor: Any = found[0] if len(found) == 1 else None
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """hidden [positions, dim] -> [positions, vocabulary], float32."""
+        logits: torch.Tensor = self.model.compute_logits(hidden)
+        return logits.float()
+
+    def labels(self, hidden: torch.Tensor, at: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits [options] of the tokens at positions `at` of hidden, float32: those rows of the head and no others.
+
+        The model runs its own code with one thing exchanged: the product with the head's matrix inside vLLM's LogitsProcessor.
+        """
+        taken = []
+
+        def product(given: torch.Tensor, head: Any, bias: torch.Tensor | None) -> torch.Tensor:
+            taken.append(head)
+            rows = (given.float()[at] * head.weight[tokens].float()).sum(-1, keepdim=True)
+            return rows if bias is None else rows + bias[tokens, None].float()
+
+        if self._processor is not None:
+            self._processor._get_logits = product
+            try:
+                logits: torch.Tensor = self.model.compute_logits(hidden)
+            finally:
+                del self._processor._get_logits
+            if taken:
+                return logits[:, 0].float()
+        return self.logits(hidden)[at, tokens]
+
+
 def losses_of(
-    forward: Forward, rows: Rows, slots: list[int], batch: Batch, objective: Objective, model: Any, *, labels_only: bool
+    forward: Forward, rows: Rows, slots: list[int], batch: Batch, objective: Objective, head: Head, *, labels_only: bool
 ) -> torch.Tensor:
     """One loss per probe of the rows [n_probes], float32, on the device."""
-    scores = option_logprobs(forward, rows, slots, model, labels_only=labels_only)
+    scores = option_logprobs(forward, rows, slots, head, labels_only=labels_only)
     return batch_loss(objective, scores, batch)
 
 
-def option_logprobs(forward: Forward, rows: Rows, slots: list[int], model: Any, *, labels_only: bool = False) -> torch.Tensor:
+def option_logprobs(forward: Forward, rows: Rows, slots: list[int], head: Head, *, labels_only: bool = False) -> torch.Tensor:
     """Mean log-prob of each option [n_probes, n_examples, most options], float32; -inf where an example has fewer.
 
     labels_only   every option is one token: its row of the head is all that is read. The normaliser over the vocabulary is
@@ -33,9 +70,9 @@ def option_logprobs(forward: Forward, rows: Rows, slots: list[int], model: Any, 
         wanted, at, targets = (forward.to_device(part).long() for part in (rows.wanted, rows.at, rows.targets))
         chosen = hidden[wanted]
         if labels_only:
-            scores = (chosen.float()[at] * model.lm_head.weight[targets].float()).sum(-1)
+            scores = head.labels(chosen, at, targets)
         else:
-            logits = model.compute_logits(chosen).float()
+            logits = head.logits(chosen)
             scores = logits[at, targets] - logits.logsumexp(1)[at]
             scores = _means(scores, rows.per_option, forward)
         return ragged(scores.view(rows.probes, -1), torch.from_numpy(rows.options).long())

@@ -15,9 +15,9 @@ from workloads.directions import Layout
 
 
 def parameter_views(model: nn.Module, shapes: Layout) -> dict[str, torch.Tensor]:
-    """Every parameter under its Hugging Face name and shape, as a view into vLLM's own tensor.
+    """Parameters under their Hugging Face names and in their shapes, as views into vLLM's own tensors.
 
-    shapes    the full layout of the model (names as in a checkpoint, tied weights once)
+    shapes    what a scope moves of the model (names as in a checkpoint, tied weights once)
     """
     packed: dict[str, list[str]] = getattr(model, "packed_modules_mapping", {})
     views: dict[str, torch.Tensor] = {}

@@ -20,9 +20,7 @@ class ZoWorker:
     model_runner: Any
     zo: Resident
 
-    def zo_setup(
-        self, spec: RunSpec, full: Layout, layout: Layout, adapters: list[int], reach: Reach, objective: Objective
-    ) -> None:
+    def zo_setup(self, spec: RunSpec, layout: Layout, adapters: list[int], reach: Reach, objective: Objective) -> None:
         from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
         if not isinstance(self.model_runner, GPUModelRunner):
@@ -31,7 +29,7 @@ class ZoWorker:
                 f"vLLM chose the model runner {kind.__module__}.{kind.__name__}; this executor needs its first one: "
                 "set VLLM_USE_V2_MODEL_RUNNER=0"
             )
-        self.zo = Resident(self.model_runner, spec, full, layout, adapters, reach, objective)
+        self.zo = Resident(self.model_runner, spec, layout, adapters, reach, objective)
 
     def zo_score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         return self.zo.score(batch, probes)

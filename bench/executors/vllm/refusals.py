@@ -1,0 +1,55 @@
+"""What vLLM cannot do with a model, found out from its config.json and vLLM's sources before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from bench.config import RunSpec
+from bench.data import ModelSource
+from bench.errors import UsageError
+from bench.executors.vllm import registry_reader
+from workloads.models.checkpoint import read_config
+
+APART = ("BloomForCausalLM", "FalconForCausalLM", "GPTNeoXForCausalLM", "GptOssForCausalLM", "RWForCausalLM")
+"""Families whose matrices vLLM keeps under other names, or with the rows of queries, keys and values in another order."""
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+"""How config.json of a mixture of experts calls their number."""
+INSTEAD = "use --executor eager or official"
+
+
+def check_model(spec: RunSpec, source: ModelSource) -> None:
+    """UsageError, in one line, for a family that the spec cannot be run on."""
+    config = read_config(source)
+    family, given = _architecture(config), f"--executor vllm --model {source.name}"
+    if family not in registry_reader.architectures():
+        return  # a package's own code, or new: vLLM says what it makes of it
+    if family in APART:
+        raise UsageError(f"{given}: vLLM keeps the weights of {family} in a form of its own that cannot be moved; {INSTEAD}")
+    if spec.lora != "dense" and not registry_reader.supports_lora(family):
+        raise UsageError(f"{given}: vLLM has no LoRA for {family}; {INSTEAD}, or --lora dense on vllm")
+    if any(config.get(key) for key in EXPERTS):
+        if spec.scope == "full":
+            raise UsageError(
+                f"{given} --scope full: vLLM keeps the experts of {family} in a form of its own that cannot be moved; {INSTEAD}, "
+                "or --scope lora, which moves attention and leaves experts and router as they are"
+            )
+        if source.weights == "random":
+            raise UsageError(f"{given} --weights random: experts are drawn in a form that vLLM does not load; {INSTEAD}")
+
+
+def families() -> Iterator[str]:
+    """Lines of `list --verbose`."""
+    without = sorted(name for name in registry_reader.architectures() if not registry_reader.supports_lora(name))
+    yield f"vllm has no LoRA for these, but runs --lora dense: {', '.join(name for name in without if name not in APART)}"
+    yield f"vllm keeps the weights of these in a form of its own, so eager and official run them: {', '.join(APART)}"
+    yield "of a mixture of experts --scope lora moves attention, on every executor; experts and router stay as they are"
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    """As the file names it, or as transformers would for its model_type."""
+    if named := config.get("architectures"):
+        return str(named[0])
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return str(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(str(config.get("model_type"))))
