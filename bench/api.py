@@ -176,6 +176,10 @@ class Executor(Protocol):
         """Greedy answers of a task that has them, at the current state: at most the task's `answer_tokens` ids each, up to and
         without the first of its `stop_ids`."""
 
+    def infer(self, batch: Batch) -> int:
+        """Inference alone: answers for the batch as often as the newest step had states, each as long as there, with the weights
+        as they are. Returns how many tokens were generated. For executors whose entry has `rewards`."""
+
     def parameters(self) -> dict[str, torch.Tensor]:
         """The scoped parameters as they stand, accumulated state included: canonical name -> float32 CPU copy."""
 

@@ -149,6 +149,13 @@ class RunSpec:
         "classification",
         choices=("classification", "nll"),
     )
+    reward: str | None = setting(
+        METHOD,
+        "Train by a reward of generated answers: a function of yours, or task: the task's metric.",
+        "none: by the loss",
+        None,
+        metavar="MODULE:FUNCTION|task",
+    )
     steps: int = setting(METHOD, "Timed core steps of a session.", "100; opt-tiny: its own", 100, least=1)
     batch_size: int = setting(METHOD, "Examples in a minibatch.", "16", 16, least=1)
     accumulate: int = setting(METHOD, "Minibatches of a step, whose losses are averaged.", "1", 1, metavar="K", least=1)

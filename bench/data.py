@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any, Literal
 
 Objective = Literal["classification", "nll"]
-Metric = Literal["accuracy", "f1", "exact_match"]
+Metric = Literal["accuracy", "f1", "exact_match", "reward"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Example:
 
 
 Batch = Sequence[Example]
+Reward = Callable[[str, str, Example], float]
+"""(prompt, generated text, example) to a number, the higher the better."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class TaskData:
     answer_tokens         the most tokens of a generated answer
     stop_ids              tokens that end a generated answer
     decode                ids of a generated answer -> its text, special tokens left out
+    reward                of generated answers, where training raises it in place of lowering the objective; `metric` is then it
     calibration           the examples of `eval` with the content of their prompts left out; empty where they are not asked for
     """
 
@@ -93,6 +96,7 @@ class TaskData:
     stop_ids: tuple[int, ...] = ()
     decode: Callable[[Sequence[int]], str] | None = None
     calibration: tuple[Example, ...] = ()
+    reward: Reward | None = None
 
 
 @dataclass(frozen=True)

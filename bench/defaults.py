@@ -40,6 +40,12 @@ def complete(given: dict[str, Any]) -> RunSpec:
     published = entry.capabilities.publishes(kind, chosen.get("queries", 1))
     values: dict[str, Any] = {"dtype": dtype, "directions": "upstream" if published else "shared", **kind.defaults}
     scope, tuned = chosen.get("scope", "lora"), dict(kind.tiny)
+    if "reward" in chosen:
+        from workloads.tasks.reward import find_reward
+
+        find_reward(chosen["reward"], task.metric)
+        chosen.setdefault("loop", "requests")
+        tuned |= kind.tiny_with.get("reward", {})
     values |= entry.point(kind, scope, **{name: chosen[name] for name in entry.fastest if name in chosen})
     if scope == "adapter":
         values |= ADAPTER
@@ -48,7 +54,7 @@ def complete(given: dict[str, Any]) -> RunSpec:
         values |= {**tuned, **({"evaluate": False} if chosen["weights"] == "random" else {})}
     values["objective"] = task.objective
     if "until" in chosen:
-        Until.parse(chosen["until"]).check(task.metric)
+        Until.parse(chosen["until"]).check("reward" if "reward" in chosen else task.metric)
         values |= {"eval_every": EVERY, "evaluate": True}
     if "eval_every" in chosen:
         values["evaluate"] = chosen["eval_every"] > 0

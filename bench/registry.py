@@ -88,6 +88,7 @@ TASKS = Table(
         "own": "workloads.tasks.own:Own",
         "tiny-choice": "workloads.tasks.tiny.choice:TinyChoice",
         "tiny-answer": "workloads.tasks.tiny.answer:TinyAnswer",
+        "tiny-sentence": "workloads.tasks.tiny.sentence:TinySentence",
     },
 )
 RECORDERS = Table(
@@ -101,6 +102,7 @@ RECORDERS = Table(
         "energy": "bench.recorders.energy:Energy",
         "roofline": "bench.recorders.roofline:Roofline",
         "gradient_quality": "bench.recorders.gradient_quality:GradientQuality",
+        "throughput": "bench.recorders.throughput:Throughput",
     },
 )
 

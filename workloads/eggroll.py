@@ -1,7 +1,8 @@
 """EGGROLL: evolution strategies over 2 q antithetic members theta +- eps Z, theta -= lr / (2 q) * sum of (s(L+) - s(L-)) Z.
 
 s standardises the losses of the whole population: minus their mean, divided by their deviation. Z = U V^T / sqrt(r), both fresh
-for every pair of members. The fitness is minus the batch's loss. Source: arXiv 2511.16652, without its constant 1/eps.
+for every pair of members. The fitness is minus the batch's loss, or with --reward the mean reward of what a member answers.
+Source: arXiv 2511.16652, without its constant 1/eps.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Eggroll(TwoSided):
     source: ClassVar[str] = "arXiv 2511.16652"
     defaults: ClassVar[Mapping[str, Any]] = {"rank": 1, "queries": 4}
     tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 3e-3}
+    tiny_with: ClassVar[Mapping[str, Mapping[str, Any]]] = {"reward": {"learning_rate": 3e-2, "eps": 1e-2, "steps": 90}}
 
     def direction(self, step: int, query: int) -> Direction:
         return Direction(self.kind, self.seed, step, query, self.rank)

@@ -6,7 +6,9 @@ BOTH = ("lora", "full")
 ENTRY = ExecutorEntry(
     target="baselines.eager.executor:EagerExecutor",
     capabilities=Capabilities(
-        scopes={"lowrank": BOTH, "dense": (*BOTH, "adapter"), "factorized": BOTH}, variants=("every position", "unpadded")
+        scopes={"lowrank": BOTH, "dense": (*BOTH, "adapter"), "factorized": BOTH},
+        variants=("every position", "unpadded"),
+        rewards=True,
     ),
     fastest={"batching": "paired", "kv": "shared", "lora": "fused", "loop": "requests"},
 )

@@ -24,7 +24,7 @@ from bench.config import RunSpec
 from bench.data import Batch, ModelSource, TaskData
 from bench.registry import check, make_workload
 from workloads.models.adapter import FLAT, SCOPE, Adapter
-from workloads.models.generate import greedy
+from workloads.models.generate import greedy, rows_at_once
 from workloads.models.memory import release
 from workloads.models.room import Made, room, scored_share
 from workloads.models.scope import layout, views
@@ -35,6 +35,7 @@ from workloads.tasks.collate import places
 from workloads.tasks.loss import batch_loss, stacked
 from workloads.tasks.passes import Pass, mean_loss, passes, split
 from workloads.tasks.ragged import labels_only, one_token
+from workloads.tasks.reward import Answered, reward_losses
 
 
 class EagerExecutor:
@@ -59,6 +60,7 @@ class EagerExecutor:
         self._current = wrap(model, reached)
         self._scorer = OptionScorer(model, self._current, task.pad_id)
         self._adapters: AdapterStates | TrainedStates | None = None
+        self._answers = Answered((), 1)
         self._use(spec)
 
     def switch(self, spec: RunSpec) -> None:
@@ -68,6 +70,8 @@ class EagerExecutor:
     @torch.inference_mode()
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         self.moved.fold(epochs(probes))
+        if self.spec.reward is not None:
+            return self._reward_losses(batch, probes)
         groups = [probes] if self.spec.batching == "paired" else [[probe] for probe in probes]
         losses = []
         for group in groups:
@@ -148,11 +152,8 @@ class EagerExecutor:
         }
 
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
-        n, itemsize = len(probes), self.dtype.itemsize
+        n, itemsize, together = len(probes), self.dtype.itemsize, self.spec.batching == "paired"
         queries = len({probe.direction for probe in probes})
-        parts = self._passes(batch, n if self.spec.batching == "paired" else 1)
-        counts = [self._scorer.work(part.examples, self._form(part.examples)) for part in parts]
-        scored = {name: sum(count[name] for count in counts) for name in counts[0]}
         kind = probes[0].direction.kind
         matrices = [shape for shape in self.layout.values() if len(shape) == 2 and kind in FACTORED]
         factored = sum(out * inner for out, inner in matrices) * itemsize
@@ -160,7 +161,7 @@ class EagerExecutor:
         dense = self.spec.lora == "dense"
         written = self.moved.written(self._workload, self.spec.weight_decay, queries)
         columns = sum(out for out, _ in matrices) * self.spec.rank * (2 if kind == "lowrank" else 1)
-        sides = len(groups(probes)) if self.spec.batching == "paired" else n
+        sides = len(groups(probes)) if together else n
         states = 0 if dense else sides * columns * itemsize + n * (scoped - factored)
         bytes_written = {
             "weight_bytes_written": written + ((n + 1) * scoped if dense else 0),
@@ -170,11 +171,43 @@ class EagerExecutor:
         if self._trained is not None:  # the updates, too, go into the adapter
             bytes_written = dict.fromkeys(bytes_written, 0) | {"adapter_bytes_written": states + written}
         return {
-            "forwards": len(parts) * (1 if self.spec.batching == "paired" else n),
-            **{name: n * count for name, count in scored.items()},
+            **self._scored(batch, n),
             **bytes_written,
             "host_syncs": 0,
         }
+
+    def _scored(self, batch: Batch, n: int) -> dict[str, int]:
+        """Forwards, rows, tokens and products with the head of scoring so many states; with a reward, of the newest step."""
+        together = n if self.spec.batching == "paired" else 1
+        if self.spec.reward is not None:
+            return self._answers.work(batch, n, self._scorer.vocabulary)
+        parts = self._passes(batch, together)
+        counts = [self._scorer.work(part.examples, self._form(part.examples)) for part in parts]
+        return {"forwards": len(parts) * n // together} | {name: n * sum(c[name] for c in counts) for name in counts[0]}
+
+    def infer(self, batch: Batch) -> int:
+        self._scorer.model.set_attn_implementation("eager")
+        for rows, lengths in self._answers.batches(batch):
+            greedy(self._scorer.model, rows, self._task, len(rows), self.spec.max_tokens, exactly=max(lengths))
+        return self._answers.tokens
+
+    def _reward_losses(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
+        """Minus the mean reward under each probe. Rows stand probe by probe; where they do not all fit, one probe's at a time."""
+        every, most = len(probes) * len(batch), self.spec.max_tokens
+        fits = self.spec.batching == "paired" and rows_at_once(self._task, every, most) == every
+        self._scorer.model.set_attn_implementation("eager")
+        answers: list[list[tuple[int, ...]]] = []
+        for part in [probes] if fits else [[probe] for probe in probes]:
+            self._write(part)
+            with phase("score"):
+                found = greedy(self._scorer.model, [*batch] * len(part), self._task, len(part) * len(batch), most)
+            answers += [found[start : start + len(batch)] for start in range(0, len(found), len(batch))]
+        self._restore()
+        self._answers = Answered.of(
+            self._task, answers, every if fits else rows_at_once(self._task, len(batch), most), padded=True
+        )
+        with phase("host"):
+            return reward_losses(self._task, batch, answers).to(self.device)
 
     def close(self) -> None:
         self.__dict__.clear()

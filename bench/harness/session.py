@@ -112,7 +112,8 @@ def go(
     facts = {"fold_every": fold_every(executor, workload, first), **size_of_forward(executor, workload, first)}
     emit({"event": "loaded", "load_s": load_s, **facts})
     emit({"event": "stage", "name": "check"})
-    check, warning = gate.check(executor, expect)
+    with gate.by_losses(executor, spec):
+        check, warning = gate.check(executor, expect)
     emit({"event": "check", **asdict(check)})
     if warning:
         emit({"event": "warning", "text": warning})
@@ -165,7 +166,8 @@ class Training:
             clock.synchronize()
             for step in run_steps(self.executor, self.workload, range(start, stop), feed, clock, folds=folds):
                 self.report(step)
-                watch(step.step, step.losses)
+                if spec.reward is None:  # answers may be alike under all probes of a step
+                    watch(step.step, step.losses)
                 forwards = self.spent.forwards + len(step.losses) * spec.accumulate
                 self.spent = Reached(step.step + 1, self.spent.seconds + step.step_s, forwards)
                 if step.step < spec.warmup:
@@ -230,7 +232,8 @@ class Training:
         examples = task.dev if split == "dev" else task.eval
         answers = self.executor.generate(examples) if task.answer_tokens else None
         bare = self.executor.evaluate(task.calibration) if task.calibration and split != "dev" else None
-        found = judge(task, examples, self.executor.evaluate(examples), answers, bare)
+        logprobs = self.executor.evaluate(examples) if task.reward is None else None
+        found = judge(task, examples, logprobs, answers, bare)
         if not math.isfinite(found.loss):
             raise Diverged(
                 f"step {step}: the loss on {split} is {found.loss}; lower --learning-rate or --eps, or use a wider --dtype"

@@ -36,7 +36,7 @@ def available(name: str, device: str) -> str | None:
 
 def beside_blocks() -> list[str]:
     """The recorders of a point among others in one process: all but those that need seconds of steps to themselves."""
-    return [name for name in unasked() if resolve(RECORDERS, "--record", name).watches != "steps"]
+    return [name for name in unasked() if resolve(RECORDERS, "--record", name).watches not in ("steps", "turns")]
 
 
 def unasked() -> list[str]:
@@ -56,22 +56,24 @@ def observe(
     trace_path  where to leave a gzipped Chrome/Perfetto trace (`.json.gz`), or None
     returns     ({recorder name: findings}, warnings as one-line strings). Findings are plain JSON, each with `version` and
                 `overhead`: median seconds of a watched step / median of a timed one, null where no step was watched.
-                A recorder that this device lacks is left out, with a warning if it was asked for by name.
+                A recorder that this device or these steps lack is left out, with a warning if it was asked for by name.
     """
     from bench.recorders.buckets import Phases
     from bench.recorders.profile import Profile, synchronize
 
     facts = {"phases": asdict(Phases.of(context))} if trace_path else None
     profile = Profile(context.device, trace_path, facts)
-    recorders, warnings = [], []
+    recorders, warnings, scored = [], [], "losses" if context.spec.reward is None else "rewards"
     for name in names or unasked():
-        reason = available(name, context.device.type)
+        reason, kind = available(name, context.device.type), resolve(RECORDERS, "--record", name)
+        if reason is None and scored not in kind.scores:
+            reason = f"it is about steps that are scored by {' or '.join(kind.scores)}, these are by {scored}"
         if reason is None:
-            recorders.append(resolve(RECORDERS, "--record", name)(context, profile))
+            recorders.append(kind(context, profile))
         elif names:
             warnings.append(f"recorder {name} left out: {reason}")
     numbers = count()
-    overheads: dict[str | None, float | None] = {None: None}
+    overheads: dict[str | None, float | None] = {None: None, "turns": None}
 
     for recorder in (r for r in recorders if r.watches == "steps"):
         with recorder:
@@ -80,6 +82,8 @@ def observe(
                 run_step(next(numbers))
             synchronize(context.device)
             overheads["steps"] = (time.perf_counter() - started) / recorder.steps / context.timed_step_s
+    for recorder in (r for r in recorders if r.watches == "turns"):
+        recorder.take_turns(lambda: run_step(next(numbers)))
     traced = [r for r in recorders if r.watches == "trace"]
     if traced or trace_path:
         with ExitStack() as watching:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -16,14 +17,16 @@ class BaseRecorder:
     """A context manager around a pass of steps, then `collect()`. Subclasses set `name`, `version` and `watches`.
 
     watches    "trace": steps under the shared profiler; "steps": steps of their own without it, for what the profiler would
-               disturb; None: no steps, the findings are derived or measured apart
+               disturb; "turns": the same, in turn with something else; None: no steps, the findings are derived or measured apart
     asked      whether it watches only where it is named: what takes longer than all the others together
+    scores     by what steps it can say something of are scored: losses, rewards of generated answers, or both
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
-    watches: ClassVar[Literal["trace", "steps"] | None] = None
+    watches: ClassVar[Literal["trace", "steps", "turns"] | None] = None
     asked: ClassVar[bool] = False
+    scores: ClassVar[tuple[str, ...]] = ("losses", "rewards")
 
     def __init__(self, context: ProfileContext, profile: Profile) -> None:
         self.context = context
@@ -44,6 +47,10 @@ class BaseRecorder:
     def __exit__(self, *exc: object) -> None:
         return None
 
+    def take_turns(self, step: Callable[[], object]) -> None:
+        """Make its own steps, each a call, where it watches "turns"."""
+        raise NotImplementedError
+
     def collect(self) -> dict[str, Any]:
         """The findings: plain JSON, in the shape the recorder's module documents."""
         raise NotImplementedError
@@ -52,7 +59,7 @@ class BaseRecorder:
 class TraceRecorder(BaseRecorder):
     """Reads the shared trace of the profiled steps."""
 
-    watches: ClassVar[Literal["trace", "steps"] | None] = "trace"
+    watches: ClassVar[Literal["trace", "steps", "turns"] | None] = "trace"
 
     @classmethod
     def available(cls, device: str) -> str | None:

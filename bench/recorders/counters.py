@@ -5,7 +5,8 @@ Findings, per step:
     work        the executor's own counts (`Executor.work`): forwards, rows, tokens_scored (padding included), tokens_real,
                 head_rows, weight_bytes_written, fold_bytes_written, adapter_bytes_written, host_syncs
     flops       of the forward passes made, padding included: linear, attention, head, total
-    required    the least any executor must do: tokens, rows, head_rows, words (different rows of the head), and flops as above
+    required    the least any executor must do: tokens, rows, head_rows, words (different rows of the head), and flops as above;
+                null where answers are generated, whose lengths are known afterwards only
 """
 
 from __future__ import annotations
@@ -27,10 +28,9 @@ class Counters(BaseRecorder):
         context = self.context
         work = context.executor.work(context.batch, context.probes)
         shapes = ModelShapes.of(context.source)
-        required = Required.of(context.batch, len(context.probes))
-        return {
-            "probes": len(context.probes),
-            "work": work,
-            "flops": shapes.flops(work["tokens_scored"], work["rows"], work["head_rows"]),
-            "required": asdict(required) | {"flops": shapes.flops(required.tokens, required.rows, required.head_rows)},
-        }
+        flops = shapes.flops(work["tokens_scored"], work["rows"], work["head_rows"])
+        found = {"probes": len(context.probes), "work": work, "flops": flops, "required": None}
+        if context.spec.reward is None:
+            required = Required.of(context.batch, len(context.probes))
+            found["required"] = asdict(required) | {"flops": shapes.flops(required.tokens, required.rows, required.head_rows)}
+        return found

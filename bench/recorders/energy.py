@@ -28,7 +28,7 @@ class Energy(BaseRecorder):
 
     name: ClassVar[str] = "energy"
     version: ClassVar[int] = 1
-    watches: ClassVar[Literal["trace", "steps"] | None] = "steps"
+    watches: ClassVar[Literal["trace", "steps", "turns"] | None] = "steps"
 
     @classmethod
     def available(cls, device: str) -> str | None:

@@ -48,6 +48,7 @@ class GradientQuality(BaseRecorder):
     name: ClassVar[str] = "gradient_quality"
     version: ClassVar[int] = 1
     asked: ClassVar[bool] = True
+    scores: ClassVar[tuple[str, ...]] = ("losses",)
 
     def collect(self) -> dict[str, Any]:
         """RuntimeError for a model that is too large, or at a point without a gradient."""

@@ -31,6 +31,7 @@ class Roofline(BaseRecorder):
     """Floor time and achieved fraction of a step (see the module for the shape)."""
 
     name: ClassVar[str] = "roofline"
+    scores: ClassVar[tuple[str, ...]] = ("losses",)
     version: ClassVar[int] = 1
 
     def collect(self) -> dict[str, Any]:

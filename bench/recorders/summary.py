@@ -56,6 +56,11 @@ def _lines(findings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             f"{counted['flops']['total'] / 1e9:.3g} GFLOP, "
             f"{_size(work['weight_bytes_written'])} of weights rewritten{fold}"
         )
+    if found := findings.get("throughput"):
+        yield (
+            f"{found['tokens_per_s']:.0f} tokens/s generated in training, {found['share']:.1%} of what inference alone reaches "
+            f"({found['inference_tokens_per_s']:.0f})"
+        )
     if roof := findings.get("roofline"):
         floor = roof["required"]
         yield (

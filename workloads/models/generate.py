@@ -12,10 +12,15 @@ from bench.data import Batch, TaskData
 
 
 @torch.inference_mode()
-def greedy(model: Any, examples: Batch, task: TaskData, rows: int, tokens: int) -> list[tuple[int, ...]]:
+def greedy(
+    model: Any, examples: Batch, task: TaskData, rows: int, tokens: int, *, exactly: int | None = None
+) -> list[tuple[int, ...]]:
     """For each prompt the ids up to the first stop token, at most the task's `answer_tokens`; `rows` prompts at a time, fewer
-    where they and their answers may come to more than `tokens`."""
-    rows = max(1, min(rows, tokens // task.max_tokens))
+    where they and their answers may come to more than `tokens`.
+
+    exactly: so many ids instead, whatever they are.
+    """
+    rows, stops = rows_at_once(task, rows, tokens), () if exactly else task.stop_ids
     device = next(model.parameters()).device
     found: list[tuple[int, ...]] = []
     for part in _parts(examples, rows):
@@ -28,14 +33,19 @@ def greedy(model: Any, examples: Batch, task: TaskData, rows: int, tokens: int) 
         out = model.generate(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
-            max_new_tokens=task.answer_tokens,
+            max_new_tokens=exactly or task.answer_tokens,
             do_sample=False,
             num_beams=1,
-            eos_token_id=list(task.stop_ids) or None,
+            eos_token_id=list(stops) or None,
             pad_token_id=task.pad_id,
         )
-        found += [up_to(row, task.stop_ids) for row in out[:, width:].tolist()]
+        found += [up_to(row, stops) for row in out[:, width:].tolist()]
     return found
+
+
+def rows_at_once(task: TaskData, rows: int, tokens: int) -> int:
+    """So many of these rows may stand in one batch."""
+    return max(1, min(rows, tokens // task.max_tokens))
 
 
 def up_to(ids: Sequence[int], stop_ids: Sequence[int]) -> tuple[int, ...]:

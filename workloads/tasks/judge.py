@@ -11,6 +11,7 @@ import torch
 from bench.data import Example, Metric, TaskData
 from workloads.tasks.loss import batch_loss
 from workloads.tasks.metrics import OF_ANSWERS, correct
+from workloads.tasks.reward import rewards
 
 
 @dataclass(frozen=True)
@@ -26,24 +27,27 @@ class Judgement:
 def judge(
     task: TaskData,
     examples: Sequence[Example],
-    logprobs: torch.Tensor,
+    logprobs: torch.Tensor | None,
     answers: Sequence[Sequence[int]] | None = None,
     bare: torch.Tensor | None = None,
 ) -> Judgement:
     """Of mean option log-probs [n, most options], -inf where an example has fewer; and of the ids of generated answers.
 
-    Answers are there where the task's `answer_tokens` is not 0. bare: the log-probs of the task's `calibration` for these
-    examples; the best option is then the one whose log-prob the prompt raises most.
+    Answers are there where the task's `answer_tokens` is not 0. With a reward the loss is minus its mean, and log-probs are not
+    wanted. bare: the log-probs of the task's `calibration` for these examples; the best option is then the one whose log-prob the
+    prompt raises most.
     """
     of_each: dict[Metric, list[float]] = {}
     if answers is not None and task.decode is not None:
         texts = [task.decode(ids).strip() for ids in answers]
         for name, measure in OF_ANSWERS.items():
             of_each[name] = [measure(text, example.references) for text, example in zip(texts, examples, strict=True)]
-    elif not task.answer_tokens:
+        if task.reward is not None:
+            of_each["reward"] = rewards(task, examples, answers)
+    elif not task.answer_tokens and logprobs is not None:
         of_each["accuracy"] = correct(scores_of(task, examples, logprobs, bare).argmax(1).tolist(), examples)
     scores = {name: sum(values) / len(values) for name, values in of_each.items()}
-    loss = float(batch_loss(task.objective, logprobs, examples))
+    loss = -scores["reward"] if logprobs is None else float(batch_loss(task.objective, logprobs, examples))
     own = of_each.get(task.metric, [])
     return Judgement(scores.get(task.metric, 0.0), _error(own), loss, scores)
 

@@ -7,12 +7,13 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.data import Example, TaskData
+from bench.data import Example, Metric, TaskData
 from workloads.models.positions import positions
 from workloads.models.tokenizer import load_tokenizer
 from workloads.tasks.encode import joined_warning
 from workloads.tasks.examples import Preparation, Prepared
 from workloads.tasks.ragged import one_token
+from workloads.tasks.reward import find_reward
 from workloads.tasks.task import TaskOptions, make_task
 from workloads.tasks.truncate import Limit, truncate, truncation_warning
 
@@ -43,12 +44,14 @@ def load_task(name: str, *, source: ModelSource, options: TaskOptions | None = N
     found = [prepared for split in splits.values() for prepared in split]
     examples = [example for split in cut.values() for example in split]
     exact = one_token(examples)
+    reward = None if options.reward is None else find_reward(options.reward, task.metric)
+    metric: Metric = task.metric if reward is None else "reward"
     warnings = [*rows.warnings, *truncation_warning(counts, longest), *_warnings(found)]
     summary = {
         "task": name,
         "version": task.version,
         "objective": task.objective,
-        "metric": task.metric,
+        "metric": metric,
         "origin": rows.origin,
         "tokenizer": codec.origin,
         "rows_read": rows.read,
@@ -70,7 +73,8 @@ def load_task(name: str, *, source: ModelSource, options: TaskOptions | None = N
         single_token_options=exact,
         summary=summary,
         objective=task.objective,
-        metric=task.metric,
+        metric=metric,
+        reward=reward,
         answer_tokens=task.answer_tokens,
         stop_ids=stops,
         decode=codec.decode,

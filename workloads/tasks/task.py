@@ -22,6 +22,7 @@ class TaskOptions:
     demonstrations  in-context examples before every prompt
     calibrate       judge held-out examples by what their prompts add to the log-probs of the answers
     objective       None for the task's own
+    reward          of generated answers, by its name; None: training is by the objective
     """
 
     data: str | None = None
@@ -30,6 +31,7 @@ class TaskOptions:
     demonstrations: int = 0
     calibrate: bool = False
     objective: Objective | None = None
+    reward: str | None = None
     template: str | None = None
     options: str | None = None
     target: str | None = None
@@ -121,5 +123,11 @@ class Task(Protocol):
 
 def make_task(name: str, options: TaskOptions | None = None) -> Task:
     """The task of a name; UsageError when there is none, or for options it has no use for."""
-    task: Task = resolve(TASKS, "--task", name).from_options(options or TaskOptions())
+    options = options or TaskOptions()
+    task: Task = resolve(TASKS, "--task", name).from_options(options)
+    if options.reward is not None and not task.answer_tokens:
+        raise UsageError(
+            f"--reward {options.reward}: --task {name} has no answers to generate; give a task that has, such as squad, "
+            "or rows of your own with --target"
+        )
     return task

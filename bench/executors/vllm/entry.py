@@ -21,6 +21,7 @@ ENTRY = ExecutorEntry(
         max_rank={"lowrank": 256, "factorized": 512},
         max_adapter_rank=512,
         variants=("uncompiled", "no graphs"),
+        rewards=True,
     ),
     fastest={"batching": "paired", "kv": "shared", "lora": "fused", "loop": "resident"},
     check=check,

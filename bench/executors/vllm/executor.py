@@ -28,6 +28,7 @@ from workloads.tasks.batches import sum_range
 from workloads.tasks.loss import batch_loss
 from workloads.tasks.passes import Pass, mean_loss, passes
 from workloads.tasks.ragged import full_rows, full_tokens, labels_only, tree_rows
+from workloads.tasks.reward import Answered, reward_losses
 
 if TYPE_CHECKING:
     from bench.data import TaskData
@@ -47,7 +48,7 @@ class VllmExecutor:
         """Start the engine, open an adapter slot for each probe of a step, give the worker its state."""
         check(spec)
         check_model(spec, source)
-        self._task, self.spec = task, spec
+        self._task, self.spec, self._answers = task, spec, Answered((), 1)
         workload = make_workload(spec)
         probes, lowrank = len(workload.plan(0)), workload.kind == "lowrank"
         full, scoped = layout(source, "full"), reached(source, spec)
@@ -86,6 +87,7 @@ class VllmExecutor:
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         if self.spec.loop == "resident":
             return self._rpc("zo_score", batch, probes)
+        self._answers = Answered((), 1)
         if self.spec.lora == "dense":
             losses = []
             for probe in probes:
@@ -132,7 +134,7 @@ class VllmExecutor:
 
     def generate(self, examples: Batch) -> list[tuple[int, ...]]:
         adapter = self._requests[0] if self._rpc("zo_prepare_current") else None
-        answers = self._requested.generate(examples, adapter, self._task.answer_tokens, self._task.stop_ids)
+        (answers,) = self._requested.generate(examples, [adapter], self._task.answer_tokens, self._task.stop_ids)
         if self.spec.lora == "dense":
             self._rpc("zo_write_dense", None)
         return answers
@@ -167,9 +169,13 @@ class VllmExecutor:
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
         spec, n, direction = self.spec, len(probes), probes[0].direction
         group, groups = (n, 1) if spec.batching == "paired" else (1, n)
-        parts = [self._part_work(part.examples, n) for part in self._passes(batch, group)]
-        tokens, count, forwards, head = map(sum, zip(*parts, strict=True))
-        forwards *= groups
+        if spec.reward is not None:
+            made = self._answers.work(batch, n, self._vocabulary)
+            tokens, count, forwards, head = (made[name] for name in ("tokens_real", "rows", "forwards", "head_rows"))
+        else:
+            parts = [self._part_work(part.examples, n) for part in self._passes(batch, group)]
+            tokens, count, forwards, head = map(sum, zip(*parts, strict=True))
+            forwards *= groups
         updates = self._rpc("zo_written", len({probe.direction for probe in probes}))
         a_rows = self._in_rows if direction.kind == "factorized" else 0
         itemsize = getattr(torch, spec.dtype).itemsize
@@ -261,7 +267,20 @@ class VllmExecutor:
             self._llm.llm_engine.add_lora(request)
         return requests
 
+    def infer(self, batch: Batch) -> int:
+        lengths, states = self._answers.lengths, self._answers.rows // len(batch)
+        for start in range(0, len(lengths), states):
+            self._requested.repeat(batch, lengths[start : start + states])
+        return self._answers.tokens
+
     def _request_losses(self, batch: Batch, adapters: Sequence[Any]) -> torch.Tensor:
+        """Of the states that stand in these adapters' slots; with a reward, minus its mean over the answers."""
+        if self.spec.reward is not None:
+            with phase("score"):
+                answers = self._requested.generate(batch, adapters, self._task.answer_tokens, self._task.stop_ids)
+            self._answers += Answered.of(self._task, answers, len(answers) * len(batch))
+            with phase("host"):
+                return reward_losses(self._task, batch, answers)
         with phase("score"):
             shared, objective = self.spec.kv == "shared", self._task.objective
 

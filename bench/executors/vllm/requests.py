@@ -36,11 +36,18 @@ class Requested:
         scores = torch.tensor(read, dtype=torch.float32)
         return ragged(scores, torch.tensor([len(example.options) for example in batch]))
 
-    def generate(self, examples: Batch, adapter: Any, most: int, stop_ids: Sequence[int]) -> list[Tokens]:
-        """Greedy answers, at most `most` tokens long, without the token that ended them."""
-        greedy = self._parameters(max_tokens=most, stop_token_ids=list(stop_ids))
-        outputs = self._run([example.prompt for example in examples], [greedy] * len(examples), [adapter], self._fresh(1))
-        return [up_to(output.outputs[0].token_ids, stop_ids) for output in outputs]
+    def generate(self, examples: Batch, adapters: Adapters, most: int, stop_ids: Sequence[int]) -> list[list[Tokens]]:
+        """Greedy answers under each adapter, at most `most` tokens long, without the token that ended them: one batch for all."""
+        greedy = [self._parameters(max_tokens=most, stop_token_ids=list(stop_ids))] * len(examples)
+        outputs = self._run([example.prompt for example in examples], greedy, adapters, self._fresh(len(adapters)))
+        return _parts([up_to(output.outputs[0].token_ids, stop_ids) for output in outputs], len(examples))
+
+    def repeat(self, batch: Batch, lengths: Sequence[Sequence[int]]) -> None:
+        """As many tokens as these [states][examples] after each prompt, whatever they are, by the base model."""
+        asked = [self._parameters(max_tokens=length, ignore_eos=True) for state in lengths for length in state]
+        salts = self._fresh(len(lengths))
+        given = [{"prompt_token_ids": list(e.prompt), "cache_salt": salt} for salt in salts for e in batch]
+        self._llm.generate(given, asked, use_tqdm=False)
 
     def _whole(self, rows: Sequence[tuple[Tokens, int]], adapters: Adapters) -> list[list[float]]:
         asked = [self._parameters(max_tokens=1, prompt_logprobs=0)] * len(rows)

@@ -18,7 +18,7 @@ from bench.executors.vllm.forward import Forward
 from bench.executors.vllm.scoring import Head, losses_of, option_logprobs
 from bench.executors.vllm.slots import AdapterSlots
 from bench.executors.vllm.trained import TrainedSlots
-from bench.executors.vllm.views import lora_slices, parameter_views
+from bench.executors.vllm.views import clear_slots, lora_slices, parameter_views
 from bench.registry import make_workload, workload_class
 from workloads.directions import Layout
 from workloads.models.adapter import SCOPE, Adapter
@@ -60,6 +60,7 @@ class Resident:
         if adapters:
             manager, kind = runner.lora_manager._adapter_manager, workload_class(spec.workload).kind
             self.slot_of = [manager.lora_index_to_id.index(adapter) for adapter in adapters]
+            clear_slots(manager)
             slices = lora_slices(manager, layout)
             if self.trained is None:
                 self.slots = AdapterSlots(slices, layout, spec.rank, accumulates=kind == "lowrank")

@@ -36,9 +36,6 @@ class AdapterSlots:
         self._b = [[b[slot, 0] for _, b in slices.values()] for slot in range(count)]
         self._a = [[a[slot, 0] for a, _ in slices.values()] for slot in range(count)]
         self._held: list[object] = [None] * count
-        for a, b in slices.values():
-            a.zero_()
-            b.zero_()
 
     def write(self, slot: int, drawn: Drawn, shift: float, accumulated: torch.Tensor | None) -> None:
         """Put theta + shift * Z into a slot. accumulated: float32 [sum(out), rank] over the same V, or None for none yet."""

@@ -22,9 +22,6 @@ class TrainedSlots:
         pairs = adapter.pairs(self.staged[0])
         self._sources = [part for pair in pairs.values() for part in pair]
         self._slots = [[part for name in pairs for part in self._parts(slices[name], slot)] for slot in range(count)]
-        for tensors in slices.values():
-            for tensor in tensors:
-                tensor.zero_()
 
     def _parts(self, tensors: tuple[torch.Tensor, torch.Tensor], slot: int) -> tuple[torch.Tensor, torch.Tensor]:
         a, b = tensors

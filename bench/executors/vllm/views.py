@@ -43,6 +43,13 @@ def parameter_views(model: nn.Module, shapes: Layout) -> dict[str, torch.Tensor]
     return {name: views[name] for name in shapes}
 
 
+def clear_slots(manager: Any) -> None:
+    """Every slot adds nothing to any layer, those that are not written included."""
+    for module in manager.modules.values():
+        for tensor in (*getattr(module, "lora_a_stacked", ()), *getattr(module, "lora_b_stacked", ())):
+            tensor.zero_()
+
+
 def lora_slices(manager: Any, layout: Layout) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """For each matrix of the layout its adapter storage: A [slots, 1, max_rank, in] and B [slots, 1, out, max_rank].
 

@@ -43,5 +43,5 @@ class TinyTask(RowTask):
     def prompt(self, row: Row) -> str:
         return f"{row['sentence']} It was"
 
-    def calibration(self, row: Row) -> str:
+    def calibration(self, row: Row) -> str | None:
         return " It was"
