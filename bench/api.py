@@ -177,8 +177,7 @@ class Executor(Protocol):
         without the first of its `stop_ids`."""
 
     def infer(self, batch: Batch) -> int:
-        """Inference alone: answers for the batch as often as the newest step had states, each as long as there, with the weights
-        as they are. Returns how many tokens were generated. For executors whose entry has `rewards`."""
+        """Inference alone: the newest step's answers again, as many and as long, by the weights as they are; how many tokens."""
 
     def parameters(self) -> dict[str, torch.Tensor]:
         """The scoped parameters as they stand, accumulated state included: canonical name -> float32 CPU copy."""

@@ -7,11 +7,13 @@ that a plain Hugging Face forward in that same dtype has against float32, plus f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bench.api import Executor, Probe
+from bench.config import RunSpec
 from bench.data import Batch, Minibatches
 from bench.result import Check
 
@@ -47,6 +49,17 @@ def expected(
         return Expected(batch, probes, truth, FLOAT32_TOLERANCE[device] * scale)
     same = reference(batch, probes, dtype).tolist()
     return Expected(batch, probes, truth, 2 * _largest(same, truth) + 4 * UNIT[dtype] * scale)
+
+
+@contextmanager
+def by_losses(executor: Executor, spec: RunSpec) -> Iterator[None]:
+    """Whatever the run trains by, its states are scored by the task's own objective meanwhile."""
+    if spec.reward is None:
+        yield
+        return
+    executor.switch(replace(spec, reward=None))
+    yield
+    executor.switch(spec)
 
 
 def check(executor: Executor, expect: Expected) -> tuple[Check, str | None]:

@@ -10,7 +10,7 @@ from bench.data import Example, ModelSource
 from bench.errors import UsageError
 from workloads.tasks.judge import judge
 from workloads.tasks.load import load_task
-from workloads.tasks.reward import answer_lengths, answer_work, find_reward, reward_losses
+from workloads.tasks.reward import Answered, find_reward, reward_losses
 from workloads.tasks.task import TaskOptions, make_task
 from workloads.tasks.tiny.sentence import praise
 
@@ -103,14 +103,16 @@ def test_praise_counts_words(text: str, value: float) -> None:
 def test_work_is_counted_pass_by_pass(opt_tiny: ModelSource) -> None:
     """Two states of two prompts of 3 and 5 tokens; answers of 4, 1, 2 and 2 tokens; a vocabulary of 10."""
     batch = [Example((1,) * 3, ((2,),), 0), Example((1,) * 5, ((2,),), 0)]
-    lengths = [[4, 1], [2, 2]]
-    packed = answer_work(batch, lengths, 2, 10, padded=False)
+    lengths = ((4, 1), (2, 2))
+    packed = Answered(lengths, 4).work(batch, 2, 10)
     assert packed == {"forwards": 4, "rows": 4, "tokens_scored": 21, "tokens_real": 21, "head_rows": 90}
-    assert answer_work(batch, lengths, 1, 10, padded=False)["forwards"] == 4 + 2
-    padded = answer_work(batch, lengths, 2, 10, padded=True)
+    assert Answered(lengths, 2).work(batch, 2, 10)["forwards"] == 4 + 2
+    assert Answered(lengths, 1).work(batch, 2, 10)["forwards"] == 4 + 1 + 2 + 2
+    padded = Answered(lengths, 4, padded=True).work(batch, 2, 10)
     assert padded == packed | {"tokens_scored": 4 * (5 + 3), "head_rows": 160}
+    assert Answered(lengths[:1], 2) + Answered(lengths[1:], 2) == Answered(lengths, 2)
     task = load_task("tiny-sentence", source=opt_tiny, reward="task")
-    assert answer_lengths(task, [(5, 6), (), (7,) * 12]) == [3, 1, 12]
+    assert Answered.of(task, [[(5, 6), (), (7,) * 12]], 3).lengths == ((3, 1, 12),)
 
 
 def test_openings_leave_something_to_go_on_with(opt_tiny: ModelSource) -> None:
