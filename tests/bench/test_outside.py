@@ -25,6 +25,12 @@ def test_list_says_where_each_name_comes_from(bench_with_it):
     assert "left out" in done.stderr and "half an upload" in done.stderr
 
 
+def test_the_control_of_learning_is_a_package_too(tmp_path):
+    """Its command stands in docs/tasks.md."""
+    done = bench_with(PACKAGE.parent / "control", tmp_path)("list")
+    assert json.loads(done.stdout.splitlines()[-1])["packages"] == {"coin-toss": "zo-coin-toss 1.0"}
+
+
 def test_a_broken_one_costs_only_itself(bench_with_it):
     done = bench_with_it("run", "--workload", "cut-short")
     assert done.returncode == 2
