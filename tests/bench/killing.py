@@ -29,8 +29,7 @@ from bench.result import Result, SessionResult, load_result
 HERE = Path(__file__).parent
 WORDS = ("a", "good", "bad", "fine", "dull", "film", "plot", "great", "terrible", "It", "was", "very", "not", "so", "and", "the")
 STEPS, WARMUP = 26, 4
-METHOD = {"steps": STEPS, "warmup": WARMUP, "interval": 4, "learning_rate": 1e-3}
-METHOD |= {"batch_size": 2, "accumulate": 2, "max_tokens": 30}  # several forwards a step
+METHOD = {"steps": STEPS, "warmup": WARMUP, "interval": 4, "batch_size": 4, "learning_rate": 1e-3}
 KEEPING = {"checkpoint_every": 8, "eval_every": 10}
 
 
