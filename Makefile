@@ -36,6 +36,7 @@ perf: $(INSTALLED)
 # seeds; 20,000 fuzzed data files; one point against itself, which should not be called different.
 soak: $(INSTALLED)
 	$(BIN)/python tests/bench/killing.py 100
+	$(BIN)/python tests/bench/killing_replicas.py 20
 	for i in $$(seq 20); do $(BIN)/python -m pytest -q tests/perf || exit 1; done
 	$(BIN)/python -m pytest tests/bench/test_learning.py --seeds 5
 	$(BIN)/python -m pytest tests/workloads/test_rows_fuzz.py --hypothesis-profile soak

@@ -57,6 +57,18 @@ def scores(
 
 
 @app.command()
+def scaling(
+    path: Annotated[str, typer.Argument(help="file that `bench scale` has written")],
+    output: Annotated[str, typer.Option(help="the picture to write; its suffix is the format")] = "scaling.png",
+) -> None:
+    """Efficiency against the number of replicas, measured and predicted."""
+    from analysis.scaling import Scaling, draw
+
+    draw(Scaling.read(Path(path)), Path(output))
+    print(json.dumps({"output": output}, separators=(",", ":")))
+
+
+@app.command()
 def report(paths: Paths, output: Annotated[str, typer.Option(help="folder for report.html and the pictures")] = "report") -> None:
     """One self-contained HTML page, and every figure as a PNG."""
     from analysis.report import write_report

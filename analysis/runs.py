@@ -17,7 +17,17 @@ from bench.result import Result, SessionResult, read_results
 from bench.steptimes import step_times
 
 FEATURES = ("batching", "kv", "lora")
-OWN = ("executor", *FEATURES, "loop", "directions", "upstream", "variant", "admission", "max_tokens")
+SCALE = (
+    "replicas",
+    "shares",
+    "ray_address",
+    "replica_cpus",
+    "replica_gpus",
+    "replica_timeout_s",
+    "checksum_every",
+    "tensor_parallel",
+)
+OWN = ("executor", *FEATURES, "loop", "directions", "upstream", "variant", "admission", "max_tokens", *SCALE)
 """Fields of the specification in which the two sides of a comparison may differ."""
 ADDED = {found.name: found.default for found in fields(RunSpec) if found.default is not MISSING}
 """What a result from before a field was added ran with."""
@@ -99,7 +109,9 @@ class Run:
         loop = " (requests)" if self.spec["executor"] == "vllm" and self.spec["loop"] == "requests" else ""
         checkout = " (upstream)" if self.spec["upstream"] else ""
         bound = f", {found:,} tokens a forward" if (found := (ADDED | self.spec)["max_tokens"]) else ""
-        return f"{self.spec['executor']}{kv}{loop}{checkout}{bound}" + (f", {self.variant}" if self.variant else "")
+        copies = f" x{self.spec['replicas']}" if self.spec.get("replicas") else ""
+        copies += f" TP={self.spec['tensor_parallel']}" if self.spec.get("tensor_parallel", 1) > 1 else ""
+        return f"{self.spec['executor']}{copies}{kv}{loop}{checkout}{bound}" + (f", {self.variant}" if self.variant else "")
 
     def point(self, own: Sequence[str] = OWN) -> tuple[str, ...]:
         """Runs of one identity with the same point measure the same thing."""

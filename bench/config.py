@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any
 
 from bench.errors import UsageError, option
@@ -26,7 +26,9 @@ VARIANTS = {
 
 ABOVE, LEAST = "above 0", "0 or more"
 NUMBERS = {"learning_rate": LEAST, "eps": ABOVE, "weight_decay": LEAST, "adapter_alpha": ABOVE}
-WHAT, METHOD, FEATURES, MEASURE, SERVING = PANELS = ("What is run", "Method", "Features", "Measurement", "Serving")
+WHAT, METHOD, FEATURES, SCALE, MEASURE, SERVING = PANELS = (
+    "What is run", "Method", "Features", "Scale", "Measurement", "Serving",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ def settings(kind: type) -> dict[str, Setting]:
     """The fields of RunSpec or RunOptions that are options, in the order in which help lists them."""
     found = {f.name: f.metadata["setting"] for f in fields(kind) if "setting" in f.metadata}
     return dict(sorted(found.items(), key=lambda item: PANELS.index(item[1].panel)))
+
+
+OF_REPLICAS = ("shares", "ray_address", "replica_cpus", "replica_gpus", "replica_timeout_s", "checksum_every")
+"""Fields that say something about replicas alone."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +204,24 @@ class RunSpec:
     checkpoint_every: int = setting(
         MEASURE, "Save the state each N steps, so that resuming is quick; 0: never.", "0", 0, metavar="N", least=0
     )
+    replicas: str | None = setting(
+        SCALE, "Copies of the model that share every step, through Ray; auto: all that fit.", "none", None, metavar="N|auto"
+    )
+    shares: int = setting(
+        SCALE, "Parts of the minibatch that replicas score apart.", "1; more where queries are fewer than replicas", 1, least=1
+    )
+    ray_address: str | None = setting(
+        SCALE, "Ray cluster to run the replicas on.", "one of this machine, started for the run", None, metavar="HOST:PORT"
+    )
+    replica_cpus: int = setting(SCALE, "CPU cores, and so threads, of a replica.", "1", 1, least=1)
+    replica_gpus: int = setting(SCALE, "GPUs of a replica, for each GPU that its model is spread over.", "1 on cuda", 1, least=1)
+    replica_timeout_s: float = setting(
+        SCALE, "Seconds without any replica's answer after which a run is given up.", "300", 300.0, spelled="--replica-timeout"
+    )
+    checksum_every: int = setting(SCALE, "Compare the replicas' states each N steps; 0: never.", "50", 50, metavar="N", least=0)
+    tensor_parallel: int = setting(
+        SCALE, "GPUs (on a CPU: processes) that share one copy of the model.", "1", 1, metavar="N", least=1
+    )
     evaluate: bool = False
     variant: str = ""
     admission: str = ""
@@ -223,10 +247,31 @@ class RunSpec:
             value = getattr(self, name)
             if not isinstance(value, int | float) or not math.isfinite(value) or value < 0 or (value == 0 and expected == ABOVE):
                 raise UsageError(f"{option(name)} {value}: must be a finite number, {expected}")
+        if self.replicas not in (None, "auto") and not (str(self.replicas).isdecimal() and int(str(self.replicas)) > 0):
+            raise UsageError(f"--replicas {self.replicas}: must be a whole number of at least 1, or auto")
+        if self.shares > self.batch_size:
+            raise UsageError(f"--shares {self.shares}: at most one for each of the --batch-size {self.batch_size} examples")
+        if not math.isfinite(self.replica_timeout_s) or self.replica_timeout_s <= 0:
+            raise UsageError(f"--replica-timeout {self.replica_timeout_s}: must be a positive number of seconds")
         if not isinstance(self.momentum, int | float) or not 0 <= self.momentum < 1:
             raise UsageError(f"--momentum {self.momentum}: must be a number from 0 to below 1")
         if self.weight_decay * self.learning_rate >= 1:
             raise UsageError(f"--weight-decay {self.weight_decay}: times --learning-rate {self.learning_rate} must be below 1")
+
+    def alone(self) -> RunSpec:
+        """The same on one copy of the model, without replicas."""
+        own: dict[str, Any] = {found.name: found.default for found in fields(self) if found.name in OF_REPLICAS}
+        return replace(self, replicas=None, **own)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the model runs in other processes than the session's."""
+        return self.replicas is not None or self.tensor_parallel > 1
+
+    @property
+    def watched(self) -> bool:
+        """Whether recorders can see the model's steps: in the session's process, or in those of ranks that run whole steps."""
+        return self.replicas is None and (self.tensor_parallel == 1 or self.loop == "resident")
 
     def to_json(self) -> dict[str, Any]:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}

@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.config import RunSpec
 from bench.errors import UsageError
+from bench.executors.replicated.cluster import check_ray
 from bench.files import anchored
 from bench.registry import EXECUTORS, WORKLOADS, executor_entry, known, workload_class
 from bench.until import EVERY, Until
@@ -19,6 +20,9 @@ from workloads.tasks.task import TaskOptions, make_task
 
 PLACES = ("model", "data", "upstream")
 """Fields that may name a place in the file system: it may have moved when a run is gone on with, and its digest tells."""
+CLUSTER = ("replicas", "ray_address")
+"""Where replicas run and how many: what they compute does not depend on it, so a run may go on with others."""
+MOVABLE = (*PLACES, *CLUSTER)
 WORKLOAD, EXECUTOR, MODEL, TASK = "lozo", "vllm", "opt-tiny", "sst2"
 OF_A_TEMPLATE = "own"
 """The task of a --template."""
@@ -59,7 +63,10 @@ def complete(given: dict[str, Any]) -> RunSpec:
     if "eval_every" in chosen:
         values["evaluate"] = chosen["eval_every"] > 0
     spec = RunSpec(**(values | chosen))
+    if "shares" not in chosen:
+        spec = replace(spec, shares=default_shares(spec))
     entry.capabilities.check(spec, kind)
+    check_ray(spec)
     kind.from_spec(spec)
     if spec.data is not None and not Path(spec.data).exists():
         raise UsageError(f"--data {spec.data}: no such file or folder; give parquet, jsonl, tsv or csv files")
@@ -82,6 +89,12 @@ def complete_all(given: dict[str, Any], executors: Sequence[str]) -> list[RunSpe
     return [
         complete(given | {"executor": name} | ({"upstream": None} if takes and name not in takes else {})) for name in executors
     ]
+
+
+def default_shares(spec: RunSpec) -> int:
+    """Parts of the minibatch, so that every replica has something to score."""
+    copies = 1 if spec.replicas in (None, "auto") else int(str(spec.replicas))
+    return min(-(-copies // spec.queries), spec.batch_size)
 
 
 def default_sessions(model: str) -> int:

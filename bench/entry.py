@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.api import FACTORED, Kind, Workload
-from bench.config import RunSpec
+from bench.config import OF_REPLICAS, RunSpec
 from bench.data import ModelSource
 from bench.errors import UsageError, option
 
@@ -30,6 +30,8 @@ class Capabilities:
     upstream    published repositories whose loops it has, for --directions upstream
     means       whether it moves along running means of the steps; rewards: whether it trains by rewards of generated answers
     rewinds     whether a loaded one can be put back to its start and run with another seed, learning rate and eps
+    tensor_parallel  whether a model may be spread over several GPUs
+    replicates  whether copies of it stay alike: scoring leaves the parameters as they are, to the last bit
     """
 
     batching: tuple[str, ...] = ("sequential", "paired")
@@ -47,6 +49,8 @@ class Capabilities:
     means: bool = True
     rewinds: bool = True
     rewards: bool = False
+    replicates: bool = True
+    tensor_parallel: bool = False
 
     def publishes(self, workload: type[Workload], queries: int) -> bool:
         """Whether the loop of a workload is upstream's own here: upstream has one query."""
@@ -55,6 +59,7 @@ class Capabilities:
     def check(self, spec: RunSpec, workload: type[Workload]) -> None:
         """Raise UsageError for the first field this executor cannot honour, naming what it can."""
         kind = workload.kind
+        self._check_scale(spec, workload)
         if spec.variant and spec.variant not in self.variants:
             raise UsageError(f"variant {spec.variant}: --executor {spec.executor} has {', '.join(self.variants) or 'none'}")
         if spec.upstream is not None:
@@ -94,6 +99,22 @@ class Capabilities:
             raise UsageError(
                 f"--adapter-rank {spec.adapter_rank}: --executor {spec.executor} holds at most rank {self.max_adapter_rank}"
             )
+
+    def _check_scale(self, spec: RunSpec, workload: type[Workload]) -> None:
+        spread = f"--tensor-parallel {spec.tensor_parallel}"
+        if spec.tensor_parallel > 1 and not self.tensor_parallel:
+            raise UsageError(f"{spread}: --executor {spec.executor} runs on one device; use --executor vllm")
+        if spec.tensor_parallel > 1 and workload.keeps:
+            raise UsageError(f"{spread}: {spec.workload} keeps running means, which one device has to hold; leave it out")
+        if spec.tensor_parallel > 1 and spec.scope == "adapter":
+            raise UsageError(f"{spread}: --scope adapter trains an adapter that one device holds; leave it out")
+        if spec.replicas is not None and not self.replicates:
+            raise UsageError(
+                f"--replicas {spec.replicas}: copies of --executor {spec.executor} do not stay alike; use vllm or eager"
+            )
+        given = [name for name in OF_REPLICAS if getattr(spec, name) != getattr(spec.alone(), name)]
+        if spec.replicas is None and given:
+            raise UsageError(f"{option(given[0])} {getattr(spec, given[0])}: is about replicas; give --replicas N too")
 
     def _check_upstream(self, spec: RunSpec, workload: type[Workload]) -> None:
         given = f"--upstream {spec.upstream}"

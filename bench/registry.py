@@ -71,6 +71,7 @@ EXECUTORS = Table(
         "fake": "bench.executors.fake.entry:ENTRY",
     },
 )
+REPLICATED = "bench.executors.replicated.executor:ReplicatedExecutor"
 TASKS = Table(
     "zo_bench.tasks",
     {
@@ -147,9 +148,9 @@ def executor_entry(name: str) -> ExecutorEntry:
     return found
 
 
-def make_executor(name: str) -> Executor:
-    """A new executor, not yet loaded."""
-    executor: Executor = load(executor_entry(name).target)()
+def make_executor(name: str, *, replicated: bool = False) -> Executor:
+    """A new executor, not yet loaded; `replicated`: copies of it behind the same contract."""
+    executor: Executor = load(REPLICATED if replicated else executor_entry(name).target)()
     return executor
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = ("bench", "workloads", "baselines", "analysis")
 NAMES = """
     accelerate click cpuinfo datasets dill filelock fsspec huggingface_hub jinja2 matplotlib multiprocess numpy packaging
-    pandas peft psutil pyarrow pydantic pynvml regex requests rich safetensors scipy seaborn tokenizers torch tqdm
+    pandas peft psutil pyarrow pydantic pynvml ray regex requests rich safetensors scipy seaborn tokenizers torch tqdm
     transformers triton typer typing_extensions vllm yaml
 """
 LIBRARIES = tuple(NAMES.split())

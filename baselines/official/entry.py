@@ -27,6 +27,7 @@ ENTRY = ExecutorEntry(
         upstream=tuple(ORIGINS),
         means=False,
         rewinds=False,
+        replicates=False,
     ),
     fastest={"batching": "sequential", "kv": "recompute", "lora": "dense", "loop": "requests"},
     check=check,

@@ -78,6 +78,7 @@ def examine(results: str) -> Iterator[Finding]:
     vllm = version("vllm")
     yield Finding("vllm", vllm or "not installed", vllm == "0.26.0", "Run pip install vllm==0.26.0.", needed=True)
     yield probe("vllm platform", vllm_platform, f"{INSTALL} It registers the CPU platform of this suite.")
+    yield Finding("ray", version("ray") or "not installed", version("ray") is not None, "For --replicas: pip install ray.")
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
     yield Finding(
         "C compiler",

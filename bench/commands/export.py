@@ -102,7 +102,7 @@ def rebuild(path: Path, state: str | None, moved: dict[str, Any]) -> Tuned:
 
 def replaying(spec: RunSpec) -> RunSpec:
     """Whose state is redone: that of an executor which moves the same and starts no engine, where there is one."""
-    same = executor_entry(spec.executor).same_state
+    spec, same = replace(spec.alone(), tensor_parallel=1), executor_entry(spec.executor).same_state
     return spec if same is None else replace(spec, executor=same, loop=executor_entry(same).fastest["loop"])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config import RunOptions, RunSpec
-from bench.defaults import PLACES, pick_device, places
+from bench.defaults import CLUSTER, PLACES, pick_device, places
 from bench.errors import UsageError, option
 from bench.harness.conduct import RunInProgress, Watch, conduct
 from bench.journal.events import SessionLog
@@ -63,7 +63,8 @@ def current(journal: Journal, moved: dict[str, Any]) -> RunSpec:
 
     UsageError when they are not there, or when the workload is no longer the one that was run: it would replay to another state.
     """
-    header, spec = journal.header, replace(journal.header.spec, **places(moved))
+    elsewhere = {name: moved[name] for name in CLUSTER if moved.get(name) is not None}
+    header, spec = journal.header, replace(journal.header.spec, **places(moved), **elsewhere)
     for name in PLACES:
         place = getattr(spec, name)
         if place is not None and Path(place).is_absolute() and not Path(place).exists():

@@ -54,7 +54,8 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
             refuse_zeros(source, dtype, found, reference(batch, probes, "float32").tolist())
         return losses
 
-    clock: Clock = CudaClock() if spec.device == "cuda" else WallClock()
+    here = spec.device == "cuda" and not spec.elsewhere
+    clock: Clock = CudaClock() if here else WallClock()
     facts: Any = {"model": model_digest(source), "trains": asdict(trained), "warnings": trained.warnings()}
     return Inputs(source, task, reference, clock, **facts)
 

@@ -70,7 +70,7 @@ def run_session(job: Job, emit: Emit) -> None:
     emit({"event": "stage", "name": "check"})
     expect = expected(spec, inputs)
     emit({"event": "stage", "name": "load"})
-    executor = make_executor(spec.executor)
+    executor = make_executor(spec.executor, replicated=spec.replicas is not None)
     try:
         started = time.perf_counter()
         executor.load(spec, inputs.source, inputs.task)
@@ -181,7 +181,7 @@ class Training:
             self.emit({"event": "reached", **asdict(self.spent)})
         if clocks:
             self.emit({"event": "details", "clocks": clocks})
-        if self.job.profile and self.inputs.profiled:
+        if self.job.profile and self.inputs.profiled and spec.watched:
             self.profile(typical(islice(batches_of(spec, self.inputs), min(total, SAMPLED_BATCHES))), total, median(timed))
 
     def arrived(self) -> bool:

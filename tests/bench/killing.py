@@ -100,8 +100,9 @@ class Killable:
         store.write(run.result)
         return again
 
-    def resume(self, kill: str | None = None) -> int:
-        return self._call(["run", "--resume", self.id], kill)
+    def resume(self, kill: str | None = None, **changed: str) -> int:
+        words = [word for name, value in changed.items() for word in (option(name), value)]
+        return self._call(["run", "--resume", self.id, *words], kill)
 
     @property
     def begun(self) -> bool:

@@ -8,6 +8,7 @@ ENTRY = ExecutorEntry(
     capabilities=Capabilities(
         loop=("requests", "resident"),
         scopes={"lowrank": BOTH, "dense": BOTH, "factorized": BOTH},
+        replicates=False,
     ),
     fastest={"batching": "paired", "kv": "shared", "lora": "fused", "loop": "requests"},
     inputs="bench.executors.fake.executor:inputs",
