@@ -108,6 +108,8 @@ class Capabilities:
             raise UsageError(f"{spread}: {spec.workload} keeps running means, which one device has to hold; leave it out")
         if spec.tensor_parallel > 1 and spec.scope == "adapter":
             raise UsageError(f"{spread}: --scope adapter trains an adapter that one device holds; leave it out")
+        if spec.reward is not None and (spec.replicas is not None or spec.tensor_parallel > 1):
+            raise UsageError(f"--reward {spec.reward}: runs on one copy of a model and one device; leave --replicas and ranks out")
         if spec.replicas is not None and not self.replicates:
             raise UsageError(
                 f"--replicas {spec.replicas}: copies of --executor {spec.executor} do not stay alike; use vllm or eager"

@@ -28,6 +28,5 @@ class Served:
     def _set_up(self, spec: RunSpec) -> None:
         adapters = [request.lora_int_id for request in self.executor._requests] if spec.lora != "dense" else []
         self.executor.spec = spec
-        scoped, reach = reached(self.source, spec), self.executor._reach()
         self.executor._adapter = Adapter.of(self.source, spec) if spec.scope == SCOPE else None
-        self.executor._rpc("zo_setup", spec, scoped, adapters, reach, self.executor._task.objective)
+        self.executor.set_up(spec, reached(self.source, spec), adapters)

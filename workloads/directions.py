@@ -7,7 +7,7 @@ named slices of it. Dense noise takes one seeded call per tensor, in the Hugging
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -26,6 +26,7 @@ class Drawn:
     u_flat     [sum(out) * rank] in `dtype`: U of every matrix, one after the other in layout order, each row-major [out, rank]
     v_flat     [sum(in) * rank] likewise, but each matrix holds V^T, row-major [rank, in], as an adapter's A does
     scale      Z = scale * U V^T for matrices; other tensors (and every tensor of a dense direction) are Gaussian
+    whole, cut where the layout is of parts of tensors: the shapes of the whole ones, and the part of one by its name
     """
 
     direction: Direction
@@ -36,6 +37,8 @@ class Drawn:
     v_flat: torch.Tensor
     scale: float
     _offsets: dict[str, tuple[int, int]] = field(repr=False)
+    whole: Layout | None = None
+    cut: Callable[[str, torch.Tensor], torch.Tensor] | None = None
 
     def factored(self, name: str) -> bool:
         """Whether this tensor's Z is U V^T (else it is `noise`)."""
@@ -60,8 +63,8 @@ class Drawn:
     def noise(self, name: str) -> torch.Tensor:
         """Gaussian Z of a tensor without factors, in its own shape; drawn afresh at every call."""
         d = self.direction
-        z = gaussian(self.layout[name], self.device, "noise", d.seed, d.step, d.query, name)
-        return z.to(self.dtype)
+        z = gaussian((self.whole or self.layout)[name], self.device, "noise", d.seed, d.step, d.query, name)
+        return (z if self.cut is None else self.cut(name, z)).to(self.dtype)
 
     def delta(self, name: str) -> torch.Tensor:
         """Z itself in float32, in the parameter's shape."""

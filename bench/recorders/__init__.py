@@ -60,14 +60,19 @@ def observe(
     """
     from bench.recorders.buckets import Phases
     from bench.recorders.profile import Profile, synchronize
+    from bench.recorders.ranks import RankProfile, Traced
 
     facts = {"phases": asdict(Phases.of(context))} if trace_path else None
-    profile = Profile(context.device, trace_path, facts)
+    ranks, profile = None, Profile(context.device, trace_path, facts)
+    if context.spec.tensor_parallel > 1 and isinstance(context.executor, Traced):
+        profile = ranks = RankProfile(context.device, trace_path, context.executor)
     recorders, warnings, scored = [], [], "losses" if context.spec.reward is None else "rewards"
     for name in names or unasked():
         reason, kind = available(name, context.device.type), resolve(RECORDERS, "--record", name)
         if reason is None and scored not in kind.scores:
             reason = f"it is about steps that are scored by {' or '.join(kind.scores)}, these are by {scored}"
+        if ranks and reason is None and kind.over is None:
+            reason = "it looks at one process, and several share this model"
         if reason is None:
             recorders.append(kind(context, profile))
         elif names:
@@ -92,12 +97,13 @@ def observe(
             profile.run(lambda: run_step(next(numbers)), context.steps)
         overheads["trace"] = statistics.median(profile.wall_s) / context.timed_step_s
         windows = profile.timeline.windows(context.device.type == "cuda")
-        warnings += disagreement(profile.wall_s, [(end - start) / 1e6 for start, end in windows])
+        if ranks is None:  # the driver's clock has the calls of the ranks in it
+            warnings += disagreement(profile.wall_s, [(end - start) / 1e6 for start, end in windows])
 
     findings: Findings = {}
     for recorder in recorders:
         try:
-            found = recorder.collect()
+            found = ranks.collect(recorder) if ranks and recorder.watches == "trace" else recorder.collect()
         except (RuntimeError, OSError) as error:  # the timings are made: a full GPU or disk must not cost them
             warnings.append(f"recorder {recorder.name} failed: {str(error).splitlines()[0]}")
         else:

@@ -20,6 +20,7 @@ class BaseRecorder:
                disturb; "turns": the same, in turn with something else; None: no steps, the findings are derived or measured apart
     asked      whether it watches only where it is named: what takes longer than all the others together
     scores     by what steps it can say something of are scored: losses, rewards of generated answers, or both
+    over       how the findings of several ranks of one model become one: "sum" or "first"; None: it does not look at them
     """
 
     name: ClassVar[str]
@@ -27,6 +28,7 @@ class BaseRecorder:
     watches: ClassVar[Literal["trace", "steps", "turns"] | None] = None
     asked: ClassVar[bool] = False
     scores: ClassVar[tuple[str, ...]] = ("losses", "rewards")
+    over: ClassVar[Literal["sum", "first"] | None] = None
 
     def __init__(self, context: ProfileContext, profile: Profile) -> None:
         self.context = context

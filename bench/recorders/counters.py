@@ -12,7 +12,7 @@ Findings, per step:
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from bench.recorders.base import BaseRecorder
 from bench.recorders.shapes import ModelShapes, Required
@@ -23,6 +23,7 @@ class Counters(BaseRecorder):
 
     name: ClassVar[str] = "counters"
     version: ClassVar[int] = 1
+    over: ClassVar[Literal["sum", "first"] | None] = "first"
 
     def collect(self) -> dict[str, Any]:
         context = self.context

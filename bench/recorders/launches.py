@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from bench.api import BUCKETS
 from bench.recorders.base import TraceRecorder
@@ -34,6 +34,7 @@ class Launches(TraceRecorder):
 
     name: ClassVar[str] = "launches"
     version: ClassVar[int] = 1
+    over: ClassVar[Literal["sum", "first"] | None] = "sum"
 
     def collect(self) -> dict[str, Any]:
         timeline = self.timeline

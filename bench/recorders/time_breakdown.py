@@ -18,7 +18,7 @@ Findings, seconds per step (means over the profiled steps unless said):
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from bench.api import BUCKETS, Bucket
 from bench.recorders.base import TraceRecorder
@@ -35,6 +35,7 @@ class TimeBreakdown(TraceRecorder):
 
     name: ClassVar[str] = "time_breakdown"
     version: ClassVar[int] = 2  # 1: steps began with an empty GPU
+    over: ClassVar[Literal["sum", "first"] | None] = "first"
 
     def collect(self) -> dict[str, Any]:
         timeline, phases = self.timeline, self.phases

@@ -120,3 +120,40 @@ def test_the_fold_kernel_is_unbiased_and_replays(run_kernels: Callable[..., None
 def test_the_accumulated_state_folds_through_the_kernel(run_kernels: Callable[..., None]) -> None:
     """One update, a sum of updates over one V, three queries together; the same after a snapshot."""
     run_kernels(STATE)
+
+
+PARTS = """
+import sys, torch
+torch.set_default_device(sys.argv[1])
+from workloads.parameters.fold_kernel import FusedFold
+from workloads.parameters.shards import Shard, Shards
+
+rank, layout = 4, {"column": (96, 40), "row": (24, 80), "both": (16, 40)}
+torch.manual_seed(0)
+whole = {name: (torch.randn(shape) * 0.02).half() for name, shape in layout.items()}
+u = {name: torch.randn(shape[0], rank) for name, shape in layout.items()}
+vt = {name: torch.randn(rank, shape[1]).half() for name, shape in layout.items()}
+halves = []
+for part in range(2):
+    split = {"column": Shard(0, 48 * part, 48, 96), "row": Shard(1, 40 * part, 40, 80), "both": Shard(0, 0, 16, 16)}
+    shards = Shards(layout, split)
+    held = {name: shards.cut(name, weight).contiguous() for name, weight in whole.items()}
+    flat_u = torch.cat([shards.parts[name].rows(u[name]).flatten() for name in layout])
+    flat_v = torch.cat([shards.parts[name].columns(vt[name]).flatten() for name in layout])
+    FusedFold(held, shards.layout, shards)(flat_u, flat_v, torch.tensor(1e-4), rank, 7)
+    halves.append((shards, held))
+flat = lambda parts: torch.cat([part.flatten() for part in parts.values()])
+FusedFold(whole, layout)(flat(u), flat(vt), torch.tensor(1e-4), rank, 7)
+for shards, held in halves:
+    assert all(torch.equal(shards.cut(name, whole[name]), held[name]) for name in layout)
+try:
+    FusedFold({"row": torch.zeros(24, 76).half()}, {"row": (24, 76)}, Shards({"row": (24, 80)}, {"row": Shard(1, 4, 76, 80)}))
+except ValueError as error:
+    assert "column 4" in str(error)
+else:
+    raise AssertionError("no random numbers of the whole for such a part")
+"""
+
+
+def test_parts_of_a_matrix_are_rounded_as_the_whole(run_kernels: Callable[..., None]) -> None:
+    run_kernels(PARTS)

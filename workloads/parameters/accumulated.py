@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bench.api import Direction
-from workloads.directions import Drawn, Layout, draw
+from workloads.directions import Drawn, Layout
 from workloads.parameters.rounding import add_
+from workloads.parameters.shards import Shards, drawn_here, part_of
 from workloads.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ class AccumulatedState:
     was meant to be added and what rounding let through.
     """
 
-    def __init__(self, layout: Layout, device: torch.device | str, dtype: torch.dtype) -> None:
-        self.layout, self.device, self.dtype = layout, device, dtype
+    def __init__(self, layout: Layout, device: torch.device | str, dtype: torch.dtype, shards: Shards | None = None) -> None:
+        self.layout, self.device, self.dtype, self.shards = layout, torch.device(device), dtype, shards
         self.pending: dict[Epoch, Pending] = {}
         self.folds = 0
         matrices = [name for name, shape in layout.items() if len(shape) == 2]
@@ -117,7 +118,7 @@ class AccumulatedState:
             for name, weight in weights.items():
                 delta = values.delta(name)
                 if delta is not None:
-                    add_(weight, delta, newest.seed, newest.step, name)
+                    add_(weight, delta, newest.seed, newest.step, name, shard=part_of(self.shards, name))
         factors = values.factors(self._sampled)
         if sampled is not None and before is not None and factors is not None:
             meant = factors[0][:SAMPLED_ROWS] @ factors[1]
@@ -139,13 +140,13 @@ class AccumulatedState:
         self._watched.append(torch.stack([changed, torch.cosine_similarity(meant, added, dim=0)]))
 
     def _with_v(self, held: Pending) -> tuple[Drawn, Pending]:
-        return draw(held.last, self.layout, self.device, self.dtype, v_only=True), held
+        return drawn_here(held.last, self.layout, self.device, self.dtype, self.shards, v_only=True), held
 
     def _kernel(self, weights: dict[str, torch.Tensor]) -> FusedFold:
         if self._prepared is None or self._prepared[0] is not weights:
             from workloads.parameters.fold_kernel import FusedFold
 
-            self._prepared = weights, FusedFold(weights, self.layout)
+            self._prepared = weights, FusedFold(weights, self.layout, self.shards)
         return self._prepared[1]
 
 

@@ -16,6 +16,7 @@ import triton
 import triton.language as tl
 
 from workloads.directions import Layout, offsets
+from workloads.parameters.shards import Shards
 
 BLOCK_ROWS, BLOCK_COLUMNS = 64, 128
 DROPPED = {torch.float16: 13, torch.bfloat16: 16}
@@ -26,10 +27,10 @@ SMALLEST_NORMAL = {torch.float16: 2.0**-14, torch.bfloat16: 0.0}
 
 @triton.jit(do_not_specialize=["seed"])  # every fold has its own seed: none may compile anew
 def _fold(
-    base, table, u, vt, amount, seed, rows, columns, stride, rank,
+    base, table, u, vt, amount, seed, rows, columns, stride, rank, eights,
     EVEN: tl.constexpr, DROPPED: tl.constexpr, NORMAL: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
-    entry, wide = table + tl.program_id(1) * 4, tl.cdiv(columns, BN)
+    entry, wide = table + tl.program_id(1) * 6, tl.cdiv(columns, BN)
     base += tl.multiple_of(tl.load(entry), EVEN)
     u += tl.load(entry + 1) * rank
     vt += tl.multiple_of(tl.load(entry + 2), EVEN) * rank
@@ -52,7 +53,8 @@ def _fold(
     at = base + row[:, None].to(tl.int64) * stride + column[None, :]
     value = tl.load(at, mask=inside, other=0.0).to(tl.float32) + delta * tl.load(amount)
 
-    eight = row[:, None] * tl.cdiv(columns, 8) + (tl.program_id(0) % wide * (BN // 8) + tl.arange(0, BN // 8))[None, :]
+    down, right = tl.load(entry + 4).to(tl.int32), tl.load(entry + 5).to(tl.int32)  # where a part stands in the whole matrix
+    eight = (down + row)[:, None] * eights + (right + tl.program_id(0) % wide * (BN // 8) + tl.arange(0, BN // 8))[None, :]
     matrix, zero = eight * 0 + tl.load(entry + 3).to(tl.int32), eight * 0
     a, b, c, d = tl.philox(seed, eight, matrix, zero, zero, n_rounds=7)
     four = tl.join(tl.join(a, b), tl.join(c, d))
@@ -69,20 +71,22 @@ def _fold(
 
 class FusedFold:
     """weights: name -> [out, in] 16-bit, all of one type, rows contiguous (they may be slices of a merged matrix); they stay
-    where they are. layout: the names and shapes that the flat factor buffers go by."""
+    where they are. layout: the names and shapes that the flat factor buffers go by; shards: the parts of whole matrices that the
+    weights are, which get the random numbers of the whole; a part has to begin at a column that eight divides."""
 
-    def __init__(self, weights: Mapping[str, torch.Tensor], layout: Layout) -> None:
+    def __init__(self, weights: Mapping[str, torch.Tensor], layout: Layout, shards: Shards | None = None) -> None:
         groups = defaultdict(list)
         for index, (name, (above, left)) in enumerate(offsets(layout, 1).items()):
-            weight = weights[name]
-            groups[(*weight.shape, weight.stride(0))].append((weight, above, left, index))
-        self._groups: list[tuple[torch.Tensor, torch.Tensor, int]] = []
-        for (_, columns, stride), members in groups.items():
+            weight, (down, right, across) = weights[name], _origin(name, weights[name], shards)
+            groups[(*weight.shape, weight.stride(0), across)].append((weight, above, left, index, down, right // 8))
+        self._groups: list[tuple[torch.Tensor, torch.Tensor, int, int]] = []
+        for (_, columns, stride, across), members in groups.items():
             first = min((member[0] for member in members), key=torch.Tensor.data_ptr)
             size, start = first.element_size(), first.data_ptr()
-            rows = [((weight.data_ptr() - start) // size, above, left, index) for weight, above, left, index in members]
-            even = all(number % 8 == 0 for number in (columns, stride, *(n for at, _, left, _ in rows for n in (at, left))))
-            self._groups.append((first, torch.tensor(rows, dtype=torch.int64, device=first.device), 8 if even else 1))
+            rows = [((weight.data_ptr() - start) // size, *rest) for weight, *rest in members]
+            even = all(number % 8 == 0 for number in (columns, stride, *(n for at, _, left, *_ in rows for n in (at, left))))
+            table = torch.tensor(rows, dtype=torch.int64, device=first.device)
+            self._groups.append((first, table, 8 if even else 1, -(-across // 8)))
 
     def __call__(self, u: torch.Tensor, vt: torch.Tensor, amount: torch.Tensor, rank: int, seed: int) -> None:
         """weights += amount * U V^T, rounded stochastically in place.
@@ -91,15 +95,26 @@ class FusedFold:
         them; amount: 0-d float32. A u of the weights' type is exact in one product; a float32 one takes two tf32 products,
         which hold vt exactly. seed: below 2^31.
         """
-        for first, table, even in self._groups:
+        for first, table, even, eights in self._groups:
             (rows, columns), dtype = first.shape, first.dtype
             warps = 8 if u.dtype == dtype else 4  # on sm_90 94 and 166 registers a thread, none spilled: 16 and 12 warps at once
             grid = (triton.cdiv(rows, BLOCK_ROWS) * triton.cdiv(columns, BLOCK_COLUMNS), len(table))
             _fold[grid](
-                first, table, u, vt, amount, seed, rows, columns, first.stride(0), rank,
+                first, table, u, vt, amount, seed, rows, columns, first.stride(0), rank, eights,
                 EVEN=even, DROPPED=DROPPED[dtype], NORMAL=SMALLEST_NORMAL[dtype],
                 BM=BLOCK_ROWS, BN=BLOCK_COLUMNS, BK=16 if rank <= 16 else 32, num_warps=warps,
             )  # fmt: skip
+
+
+def _origin(name: str, weight: torch.Tensor, shards: Shards | None) -> tuple[int, int, int]:
+    """First row, first column and width of the whole matrix that a weight is a part of."""
+    if shards is None:
+        return 0, 0, weight.size(1)
+    shard, across = shards.parts[name], shards.whole[name][1]
+    right = 0 if shard.axis == 0 else shard.start
+    if right % 8:
+        raise ValueError(f"{name}: a part that begins at column {right} gets no random numbers of its own; 8 must divide it")
+    return (shard.start if shard.axis == 0 else 0), right, across
 
 
 def warm_up(dtype: torch.dtype, rank: int) -> None:

@@ -14,20 +14,31 @@ from typing import Any
 import torch
 
 from bench.api import FACTORED, Direction, Means, Probe, Snapshot, Update, Workload, mark, phase
-from workloads.directions import Drawn, Layout, draw
+from workloads.directions import Drawn, Layout
 from workloads.parameters.accumulated import AccumulatedState, Epoch
+from workloads.parameters.checksum import Sums
 from workloads.parameters.dense import DenseStates
 from workloads.parameters.means import RunningMeans, weighted
 from workloads.parameters.rounding import add_
-from workloads.parameters.snapshot import restore, save, state_checksum
+from workloads.parameters.shards import Shards, cut_snapshot, drawn_here, part_of
+from workloads.parameters.snapshot import restore, save, state_checksum, state_sums
 
 
 class Parameters:
-    """weights: canonical name -> view into the live model, in the layout's order; device: where directions are drawn."""
+    """weights: canonical name -> view into the live model, in the layout's order; device: where directions are drawn; shards:
+    where several processes share the model, the parts that the weights here are of."""
 
-    def __init__(self, weights: dict[str, torch.Tensor], layout: Layout, device: torch.device, dtype: torch.dtype) -> None:
-        self.weights, self.layout, self.device, self.dtype = weights, layout, device, dtype
-        self.state, self.means = AccumulatedState(layout, device, dtype), RunningMeans(layout, device)
+    def __init__(
+        self,
+        weights: dict[str, torch.Tensor],
+        layout: Layout,
+        device: torch.device,
+        dtype: torch.dtype,
+        shards: Shards | None = None,
+    ) -> None:
+        self.layout: Layout = layout if shards is None else shards.layout
+        self.weights, self.device, self.dtype, self.shards = weights, device, dtype, shards
+        self.state, self.means = AccumulatedState(self.layout, device, dtype, shards), RunningMeans(self.layout, device)
         self.dense: DenseStates | None = None
         self._drawn: dict[Direction, Drawn] = {}
 
@@ -42,7 +53,7 @@ class Parameters:
         """The numbers of a direction; the probes of a query and its update share one draw."""
         if direction not in self._drawn:
             with mark("direction_generation"):
-                self._drawn[direction] = draw(direction, self.layout, self.device, self.dtype)
+                self._drawn[direction] = drawn_here(direction, self.layout, self.device, self.dtype, self.shards)
         return self._drawn[direction]
 
     @torch.inference_mode()
@@ -108,7 +119,7 @@ class Parameters:
         """Into the weights, and into the copy that dense states come back to."""
         weight = self.weights[name]
         kept = weight if self.dense is None else self.dense.base[name]
-        add_(kept, delta, *seed)
+        add_(kept, delta, *seed, shard=part_of(self.shards, name))
         if kept is not weight:
             weight.copy_(kept)
 
@@ -161,10 +172,17 @@ class Parameters:
 
     @torch.inference_mode()
     def restore(self, snapshot: Snapshot) -> None:
+        """Put back what a snapshot of the whole model has of what is here."""
+        snapshot = snapshot if self.shards is None else cut_snapshot(snapshot, self.shards)
         restore(snapshot, self.weights, self.state, self.means, self.dense)
 
     def checksum(self) -> str:
         return state_checksum(self.weights, self.state, self.means)
+
+    def sums(self) -> Sums:
+        """What the parts here add to the checksum of the whole; `joined` adds them up."""
+        assert self.shards is not None
+        return state_sums(self.weights, self.state, self.shards)
 
     def facts(self) -> dict[str, Any]:
         return self.state.facts()

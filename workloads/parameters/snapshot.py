@@ -11,11 +11,12 @@ import torch
 
 from bench.api import Direction, Snapshot
 from workloads.parameters.accumulated import AccumulatedState, Pending
-from workloads.parameters.checksum import checksum
+from workloads.parameters.checksum import Sums, checksum, part_sum
 from workloads.parameters.dense import DenseStates
 from workloads.parameters.means import RunningMeans
+from workloads.parameters.shards import PENDING, WEIGHT, Shards, factor_places, place
 
-WEIGHT, PENDING, AMOUNT, MEANS = "weight:", "pending:", "amount:", "means:"
+AMOUNT, MEANS = "amount:", "means:"
 
 
 def save(weights: dict[str, torch.Tensor], state: AccumulatedState, means: RunningMeans) -> Snapshot:
@@ -56,6 +57,21 @@ def state_checksum(weights: dict[str, torch.Tensor], state: AccumulatedState, me
     """Of the scoped weights, the accumulated state and the running means."""
     pending = {f"{PENDING}{epoch}": held.factor for epoch, held in state.pending.items()}
     return checksum(weights | pending | {MEANS + name: tensor for name, tensor in means.tensors().items()})
+
+
+def state_sums(weights: dict[str, torch.Tensor], state: AccumulatedState, shards: Shards) -> Sums:
+    """What the parts here add to `state_checksum` of the whole; running means are kept by whole models alone."""
+    found: Sums = {}
+    for name, weight in weights.items():
+        where = place(shards.parts[name], shards.whole[name])
+        found[name] = (str(weight.dtype), tuple(shards.whole[name]), {where.owner: int(part_sum(weight, where))})
+    for epoch, held in state.pending.items():
+        places = factor_places(shards, held.last.rank)
+        sides = held.factor.split([count for count, _ in places])
+        rows = sum(shape[0] for shape in shards.whole.values() if len(shape) == 2)
+        sums = {where.owner: int(part_sum(side, where)) for side, (_, where) in zip(sides, places, strict=True)}
+        found[f"{PENDING}{epoch}"] = (str(held.factor.dtype), (rows * held.last.rank,), sums)
+    return found
 
 
 def _copy(tensor: torch.Tensor) -> torch.Tensor:

@@ -77,13 +77,17 @@ def start(
             max_num_seqs=rows,
             max_num_batched_tokens=tokens,
             block_size=BLOCK,
-            kv_cache_memory_bytes=kv_bytes(source, spec.dtype, min(rows * length, tokens + WAVES * rows * BLOCK)),
+            kv_cache_memory_bytes=kv_bytes(
+                source, spec.dtype, min(rows * length, tokens + WAVES * rows * BLOCK), spec.tensor_parallel
+            ),
             enable_prefix_caching=keeps_keys,
             disable_hybrid_kv_cache_manager=True,  # one table of blocks for layers with windows and layers without
             max_logprobs=-1,
             disable_log_stats=True,
             trust_remote_code=spec.trust_remote_code,
             worker_extension_cls=WORKER,
+            tensor_parallel_size=spec.tensor_parallel,
+            distributed_executor_backend="mp" if spec.tensor_parallel > 1 else None,
             **settings,
         )
 
@@ -160,13 +164,14 @@ def forward_tokens(kv: str, probes: int, enough: int) -> Tokens:
     return tokens
 
 
-def kv_bytes(source: ModelSource, dtype: str, tokens: int) -> int:
-    """Bytes of a KV pool that holds so many tokens, and vLLM's null block."""
+def kv_bytes(source: ModelSource, dtype: str, tokens: int, ranks: int = 1) -> int:
+    """Bytes of a rank's KV pool that holds so many tokens, and vLLM's null block."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(source.path, trust_remote_code=source.trust_remote_code).get_text_config()
     heads = config.num_attention_heads
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    kv_heads = max(1, kv_heads // ranks)
     head = getattr(config, "head_dim", None) or config.hidden_size // heads
     per_token = 2 * config.num_hidden_layers * kv_heads * head * getattr(torch, dtype).itemsize
     return (tokens + 2 * BLOCK) * per_token

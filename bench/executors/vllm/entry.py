@@ -22,6 +22,7 @@ ENTRY = ExecutorEntry(
         max_adapter_rank=512,
         variants=("uncompiled", "no graphs"),
         rewards=True,
+        tensor_parallel=True,
     ),
     fastest={"batching": "paired", "kv": "shared", "lora": "fused", "loop": "resident"},
     check=check,

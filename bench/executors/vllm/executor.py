@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import tempfile
@@ -19,10 +20,13 @@ from bench.executors.vllm import engine
 from bench.executors.vllm.refusals import check_model
 from bench.executors.vllm.requests import Requested, RequestWork
 from bench.registry import check, make_workload
+from workloads.directions import Layout
 from workloads.models.adapter import SCOPE, Adapter, kind, reached
 from workloads.models.memory import release
 from workloads.models.room import Made, room, scored_share
 from workloads.models.scope import layout
+from workloads.parameters.checksum import joined
+from workloads.parameters.shards import Shards, merged, merged_snapshot
 from workloads.steps import core_step
 from workloads.tasks.batches import sum_range
 from workloads.tasks.loss import batch_loss
@@ -82,7 +86,12 @@ class VllmExecutor:
         self._requests = self._open_slots(scoped)
         self._requested = Requested(self._llm, adapters=bool(self._slots))
         adapters = [request.lora_int_id for request in self._requests]
-        self._rpc("zo_setup", spec, scoped, adapters, self._reach(), task.objective)
+        self.set_up(spec, scoped, adapters)
+
+    def set_up(self, spec: RunSpec, scoped: Layout, adapters: list[int]) -> None:
+        """Give every rank its state, and learn which part of it each of them holds."""
+        found = self._rpc_each("zo_setup", spec, scoped, adapters, self._reach(), self._task.objective)
+        self._shards: list[Shards] = [shards for shards in found if shards is not None]
 
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         if self.spec.loop == "resident":
@@ -112,13 +121,15 @@ class VllmExecutor:
         self._rpc("zo_replay", workload, step, losses)
 
     def snapshot(self) -> Snapshot:
-        return self._rpc("zo_snapshot")
+        """Of the whole model, however many ranks share it: what one of them wrote another number of them restores."""
+        parts: list[Snapshot] = self._rpc_each("zo_snapshot")
+        return merged_snapshot(parts, self._shards) if self._shards else parts[0]
 
     def restore(self, snapshot: Snapshot) -> None:
         self._rpc("zo_restore", snapshot)
 
     def checksum(self) -> str:
-        return self._rpc("zo_checksum")
+        return joined(self._rpc_each("zo_sums")) if self._shards else self._rpc("zo_checksum")
 
     def seed(self, step: int) -> int:
         return self.spec.seed
@@ -140,7 +151,8 @@ class VllmExecutor:
         return answers
 
     def parameters(self) -> dict[str, torch.Tensor]:
-        values = self._rpc("zo_parameters")
+        parts = self._rpc_each("zo_parameters")
+        values = merged(parts, self._shards) if self._shards else parts[0]
         return values if self._adapter is None else self._adapter.named(values)
 
     def switch(self, spec: RunSpec) -> None:
@@ -154,7 +166,7 @@ class VllmExecutor:
         self._rpc("zo_use", self.spec)
 
     def details(self) -> dict[str, Any]:
-        return self._rpc("zo_facts") | {
+        found = self._rpc("zo_facts") | {
             "threads": torch.get_num_threads(),
             "slots": self._slots,
             "slot_rank": self._columns if self._slots else 0,
@@ -162,9 +174,18 @@ class VllmExecutor:
             "kv_used": self.spec.kv,
             "max_tokens": self.spec.max_tokens,
         }
+        return found | ({"memory_by_rank": self._rpc_each("zo_memory_parts")} if self._shards else {})
+
+    def start_tracing(self, names: Sequence[str]) -> None:
+        """`--loop resident`: every rank traces the whole steps to come."""
+        self._rpc("zo_start_tracing", list(names))
+
+    def stop_tracing(self) -> list[dict[str, Any]]:
+        return [json.loads(trace) for trace in self._rpc_each("zo_stop_tracing")]
 
     def memory_parts(self) -> dict[str, int]:
-        return self._rpc("zo_memory_parts")
+        """Of all ranks together."""
+        return summed(self._rpc_each("zo_memory_parts"))
 
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
         spec, n, direction = self.spec, len(probes), probes[0].direction
@@ -176,7 +197,7 @@ class VllmExecutor:
             parts = [self._part_work(part.examples, n) for part in self._passes(batch, group)]
             tokens, count, forwards, head = map(sum, zip(*parts, strict=True))
             forwards *= groups
-        updates = self._rpc("zo_written", len({probe.direction for probe in probes}))
+        updates = sum(self._rpc_each("zo_written", len({probe.direction for probe in probes})))
         a_rows = self._in_rows if direction.kind == "factorized" else 0
         itemsize = getattr(torch, spec.dtype).itemsize
         slots = n * itemsize * (self._out_rows * self._columns + a_rows * spec.rank)
@@ -290,4 +311,13 @@ class VllmExecutor:
             return mean_loss(self._passes(batch, len(adapters)), loss)
 
     def _rpc(self, name: str, *args: Any) -> Any:
-        return self._llm.collective_rpc(name, args=args)[0]
+        """What the first rank answers; all of them do it."""
+        return self._rpc_each(name, *args)[0]
+
+    def _rpc_each(self, name: str, *args: Any) -> list[Any]:
+        found: list[Any] = self._llm.collective_rpc(name, args=args)
+        return found
+
+
+def summed(parts: Sequence[dict[str, int]]) -> dict[str, int]:
+    return {name: sum(part[name] for part in parts) for name in parts[0]}

@@ -17,6 +17,7 @@ from vllm.forward_context import BatchDescriptor, set_forward_context
 from bench.executors.vllm import lora_meta
 from bench.executors.vllm.graphs import ForwardGraphs, Kind
 from bench.executors.vllm.lora import SegmentedLora, UnfusedLora, segments_of
+from bench.executors.vllm.shards import recording
 from workloads.tasks.ragged import Rows, synthetic
 
 
@@ -103,7 +104,8 @@ class Forward:
         sizes, most = sorted(config.cudagraph_capture_sizes), n * self.runner.max_model_len
         last = next((size for size in sizes if size >= tokens[1]), sizes[-1])
         wanted = [size for size in sizes if max(n, tokens[0]) <= size <= min(last, most)]
-        self._graphs.capture(_kind(n, slots), wanted, lambda padded: self._stage(n, slots, padded))
+        with recording(self.device):
+            self._graphs.capture(_kind(n, slots), wanted, lambda padded: self._stage(n, slots, padded))
 
     def _stage(self, n: int, slots: list[int], padded: int) -> tuple[Callable[[], torch.Tensor], Sequence[torch.Tensor]]:
         """A batch that fills a padded size, in the buffers, and the pass over any batch of n rows that they hold by then.

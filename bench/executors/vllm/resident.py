@@ -6,6 +6,7 @@ Nothing here reads a device value back to the host, so a step's kernels are queu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -16,13 +17,16 @@ from bench.data import Batch, Objective
 from bench.executors.vllm.engine import forward_tokens
 from bench.executors.vllm.forward import Forward
 from bench.executors.vllm.scoring import Head, losses_of, option_logprobs
+from bench.executors.vllm.shards import from_first, ranks, shards_of
 from bench.executors.vllm.slots import AdapterSlots
+from bench.executors.vllm.tracing import Tracing
 from bench.executors.vllm.trained import TrainedSlots
 from bench.executors.vllm.views import clear_slots, lora_slices, parameter_views
 from bench.registry import make_workload, workload_class
 from workloads.directions import Layout
 from workloads.models.adapter import SCOPE, Adapter
 from workloads.parameters.parameters import Parameters, epochs
+from workloads.parameters.shards import Shards
 from workloads.steps import core_step
 from workloads.tasks.loss import stacked
 from workloads.tasks.passes import Tokens, mean_loss, passes, split
@@ -44,14 +48,16 @@ class Resident:
         reach: Reach,
         objective: Objective,
     ) -> None:
-        self.runner, self.spec, self.layout = runner, spec, layout
-        views = parameter_views(runner.model, layout)
+        self.runner, self.spec = runner, spec
+        self.shards = Shards(layout, shards_of(runner.model, layout)) if ranks() > 1 else None
+        self.layout: Layout = layout if self.shards is None else self.shards.layout
+        views = parameter_views(runner.model, self.layout)
         self.device: torch.device = runner.device
         self.dtype: torch.dtype = runner.model_config.dtype
         self.forward, self.head = Forward(runner), Head(runner.model)
         self.trained = Adapter(layout, spec.adapter_rank, spec.adapter_alpha) if spec.scope == SCOPE else None
         if self.trained is None:
-            self.moved = Parameters(views, layout, self.device, self.dtype)
+            self.moved = Parameters(views, layout, self.device, self.dtype, self.shards)
         else:
             initial = self.trained.initial(spec.seed, self.device)
             self.moved = Parameters(initial, self.trained.layout, self.device, torch.float32)
@@ -63,10 +69,11 @@ class Resident:
             clear_slots(manager)
             slices = lora_slices(manager, layout)
             if self.trained is None:
-                self.slots = AdapterSlots(slices, layout, spec.rank, accumulates=kind == "lowrank")
+                self.slots = AdapterSlots(slices, self.layout, spec.rank, accumulates=kind == "lowrank")
             else:
                 self.slots = TrainedSlots(slices, self.trained)
         self._reach, self.objective = reach, objective
+        self.tracing: Tracing | None = None
         if self.slots is not None and self.moved.state.fused:
             from workloads.parameters.fold_kernel import warm_up
 
@@ -102,7 +109,7 @@ class Resident:
         used = self.slot_of[:probes]
         with phase("score"):
             groups = [used] if self.batching == "paired" else [[slot] for slot in used]
-            return torch.cat([self._losses(batch, group) for group in groups])
+            return from_first(torch.cat([self._losses(batch, group) for group in groups]))
 
     @torch.inference_mode()
     def prepare(self, probes: Sequence[Probe]) -> None:
@@ -148,7 +155,8 @@ class Resident:
 
     @torch.inference_mode()
     def step(self, workload: Workload, step: int, batch: Batch) -> torch.Tensor:
-        return core_step(self, workload, step, batch)
+        with nullcontext() if self.tracing is None else self.tracing.step():
+            return core_step(self, workload, step, batch)
 
     def replay(self, workload: Workload, step: int, losses: torch.Tensor) -> None:
         self.moved.replay(workload, step, losses.to(self.device if self.loop == "resident" else "cpu"))
@@ -211,4 +219,4 @@ class Resident:
                 losses.append(self._losses(batch, [-1]))
         with phase("perturb"):
             self.moved.back()
-        return torch.cat(losses)
+        return from_first(torch.cat(losses))

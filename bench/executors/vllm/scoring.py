@@ -11,6 +11,7 @@ from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from bench.api import mark
 from bench.data import Batch, Objective
 from bench.executors.vllm.forward import Forward
+from bench.executors.vllm.shards import head_rows
 from workloads.tasks.loss import batch_loss, ragged
 from workloads.tasks.ragged import Rows
 
@@ -37,8 +38,7 @@ class Head:
 
         def product(given: torch.Tensor, head: Any, bias: torch.Tensor | None) -> torch.Tensor:
             taken.append(head)
-            rows = (given.float()[at] * head.weight[tokens].float()).sum(-1, keepdim=True)
-            return rows if bias is None else rows + bias[tokens, None].float()
+            return head_rows(given[at], head, tokens, bias)
 
         if self._processor is not None:
             self._processor._get_logits = product

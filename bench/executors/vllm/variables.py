@@ -35,6 +35,7 @@ def prepare_environment(device: str) -> None:
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     if device == "cpu":
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else every engine of a machine takes the same cores
         os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # else the first request compiles a helper for 20 s
         if "VLLM_PLUGINS" in os.environ:  # a list of all that may be loaded: without ours vLLM finds no platform here
             chosen = filter(None, os.environ["VLLM_PLUGINS"].split(","))

@@ -5,6 +5,7 @@ vLLM merges q, k and v (and gate and up) into one matrix and may pad the vocabul
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,25 +15,31 @@ from bench.errors import UsageError
 from workloads.directions import Layout
 
 
-def parameter_views(model: nn.Module, shapes: Layout) -> dict[str, torch.Tensor]:
-    """Parameters under their Hugging Face names and in their shapes, as views into vLLM's own tensors.
-
-    shapes    what a scope moves of the model (names as in a checkpoint, tied weights once)
-    """
+def named_parts(model: nn.Module) -> Iterator[tuple[str, str, int, str, torch.Tensor]]:
+    """Every parameter under its canonical names: path of the module that has it, leaf, number of the part of a merged matrix (0
+    of others), canonical name, and vLLM's whole tensor."""
     packed: dict[str, list[str]] = getattr(model, "packed_modules_mapping", {})
-    views: dict[str, torch.Tensor] = {}
     for full_name, tensor in model.named_parameters():
         path, _, leaf = full_name.replace(".base_layer", "").rpartition(".")
         parent, _, module = path.rpartition(".")
         parts = packed.get(module, [])
         names = [f"{parent}.{part}.{leaf}" for part in parts] if len(parts) > 1 else [f"{path}.{leaf}"]
-        start = 0
-        for name in names:
-            if name not in shapes:
-                continue
-            size = shapes[name][0]
+        for index, name in enumerate(names):
+            yield full_name.rpartition(".")[0], leaf, index, name, tensor
+
+
+def parameter_views(model: nn.Module, shapes: Layout) -> dict[str, torch.Tensor]:
+    """Every parameter under its Hugging Face name and shape, as a view into vLLM's own tensor.
+
+    shapes    the full layout of the model (names as in a checkpoint, tied weights once), or of the parts that are here
+    """
+    views: dict[str, torch.Tensor] = {}
+    starts: dict[int, int] = {}
+    for _, _, _, name, tensor in named_parts(model):
+        if name in shapes:
+            start, size = starts.get(id(tensor), 0), shapes[name][0]
             views[name] = tensor.data[start : start + size].view(shapes[name])
-            start += size
+            starts[id(tensor)] = start + size
     missing = [name for name in shapes if name not in views]
     if missing:
         kind, named = type(model).__name__, ", ".join(missing[:3])

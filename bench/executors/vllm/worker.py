@@ -10,8 +10,12 @@ import torch
 from bench.api import Probe, Snapshot, Update, Workload
 from bench.config import RunSpec
 from bench.data import Batch, Objective
+from bench.executors.vllm import loader  # noqa: F401 - every rank's process has to know the loader of random weights
 from bench.executors.vllm.resident import Reach, Resident
+from bench.executors.vllm.tracing import Tracing
 from workloads.directions import Layout
+from workloads.parameters.checksum import Sums
+from workloads.parameters.shards import Shards
 
 
 class ZoWorker:
@@ -20,7 +24,8 @@ class ZoWorker:
     model_runner: Any
     zo: Resident
 
-    def zo_setup(self, spec: RunSpec, layout: Layout, adapters: list[int], reach: Reach, objective: Objective) -> None:
+    def zo_setup(self, spec: RunSpec, layout: Layout, adapters: list[int], reach: Reach, objective: Objective) -> Shards | None:
+        """The parts of the scoped parameters that this rank holds; None where it holds them whole."""
         from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
         if not isinstance(self.model_runner, GPUModelRunner):
@@ -30,6 +35,7 @@ class ZoWorker:
                 "set VLLM_USE_V2_MODEL_RUNNER=0"
             )
         self.zo = Resident(self.model_runner, spec, layout, adapters, reach, objective)
+        return self.zo.shards
 
     def zo_score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         return self.zo.score(batch, probes)
@@ -61,6 +67,9 @@ class ZoWorker:
     def zo_checksum(self) -> str:
         return self.zo.moved.checksum()
 
+    def zo_sums(self) -> Sums:
+        return self.zo.moved.sums()
+
     def zo_evaluate(self, examples: Batch, chunk: int) -> torch.Tensor:
         return self.zo.evaluate(examples, chunk)
 
@@ -75,6 +84,14 @@ class ZoWorker:
 
     def zo_written(self, queries: int) -> int:
         return self.zo.written(queries)
+
+    def zo_start_tracing(self, names: list[str]) -> None:
+        self.zo.tracing = Tracing(self.zo.device, names)
+
+    def zo_stop_tracing(self) -> str:
+        assert self.zo.tracing is not None
+        tracing, self.zo.tracing = self.zo.tracing, None
+        return tracing.stop()
 
     def zo_memory_parts(self) -> dict[str, int]:
         return self.zo.memory_parts()
