@@ -19,7 +19,7 @@ from bench.executors.replicated.log import Log
 from bench.executors.replicated.members import Call, Member, Timing
 from bench.executors.replicated.replica import UNLOADED, Answer
 
-TICK_S, LOOK_S, GRACE_S = 1.0, 1.0, 1.0
+TICK_S, LOOK_S, GRACE_S, LOAD_S = 1.0, 1.0, 1.0, 1800.0
 INLINE = 64
 """Entries that travel with a message of work; who lacks more catches up apart, and delays nobody."""
 SLOW, SLACK_S, FIRST_S = 3.0, 0.05, 5.0
@@ -57,7 +57,7 @@ class Pool:
         count = self.wanted if self.wanted is not None else max(1, self._room())
         for _ in range(count):
             self._add()
-        self._until(lambda: all(m.position is not None or m.lost for m in self.members), "the replicas load")
+        self._until(lambda: all(m.position is not None or m.lost for m in self.members), "the replicas load", LOAD_S)
 
     def run(self, task: Any, items: Sequence[Any]) -> list[Any]:
         """The result of every item, in order."""
@@ -276,8 +276,8 @@ class Pool:
             if time.monotonic() > deadline:
                 self._give_up(f"the call of {name}")
 
-    def _until(self, done: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + self.timeout_s
+    def _until(self, done: Callable[[], bool], what: str, least_s: float = 0.0) -> None:
+        deadline = time.monotonic() + max(self.timeout_s, least_s)
         while not done():
             self._hear(TICK_S)
             self._alive()
