@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.cli_options import ExportFormat, Format, Results, State, described, of_field, takes
+from bench.cli_scale import scale
 from bench.config import MEASURE, METHOD, WHAT, RunOptions, RunSpec, settings
 from bench.defaults import MOVABLE, PLACES
 from bench.errors import UsageError, option, program
@@ -42,9 +43,6 @@ RACED = [name for name, found in settings(RunSpec).items() if found.panel in (WH
 RACED += ["until", "eval_every"]
 """What all runs of a race share; what is not theirs to choose is picked by the grid, or an algorithm's own."""
 
-OF_A_SCALE = ("queries", "shares")
-SCALED = [name for name, found in settings(RunSpec).items() if found.panel != MEASURE and name not in (*OF_A_POINT, *OF_A_SCALE)]
-"""What all points of `scale` share; every replica has a query of its own."""
 
 app = typer.Typer(
     name="bench",
@@ -305,22 +303,7 @@ def serve_bench(
     raise typer.Exit(command(given, options, plan, results=results))
 
 
-@app.command()
-@takes(RunSpec, SCALED, into="given", executor="eager", replicas="as many as this machine has cores")
-def scale(
-    given: dict[str, Any],
-    rounds: Annotated[int, described("Blocks of each point.", "10", panel=MEASURE)] = 10,
-    steps: Annotated[int, described("Timed steps in a block.", "10", panel=MEASURE)] = 10,
-    links: Annotated[
-        str,
-        described("Round trips to try out, in ms: messages are held up so long.", "0,1,50", panel=MEASURE, metavar="MS,MS"),
-    ] = "0,1,50",
-    results: Results = "results",
-) -> None:
-    """How efficient replicas are: measured where they fit, each with a query of its own, and predicted up to 4096."""
-    from bench.commands.scale import scale as command
-
-    raise typer.Exit(command({"executor": "eager"} | given, rounds=rounds, steps=steps, links=links, results=results))
+app.command()(scale)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

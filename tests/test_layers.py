@@ -24,6 +24,7 @@ bench.defaults
 bench.serving
 bench.commands
 bench.cli_options
+bench.cli_scale
 bench.cli bench.notebook bench.trainer
 bench.__main__
 """

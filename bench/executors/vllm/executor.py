@@ -185,7 +185,8 @@ class VllmExecutor:
 
     def memory_parts(self) -> dict[str, int]:
         """Of all ranks together."""
-        return summed(self._rpc_each("zo_memory_parts"))
+        parts = self._rpc_each("zo_memory_parts")
+        return {name: sum(part[name] for part in parts) for name in parts[0]}
 
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
         spec, n, direction = self.spec, len(probes), probes[0].direction
@@ -317,7 +318,3 @@ class VllmExecutor:
     def _rpc_each(self, name: str, *args: Any) -> list[Any]:
         found: list[Any] = self._llm.collective_rpc(name, args=args)
         return found
-
-
-def summed(parts: Sequence[dict[str, int]]) -> dict[str, int]:
-    return {name: sum(part[name] for part in parts) for name in parts[0]}
