@@ -109,7 +109,7 @@ class Capabilities:
         if spec.tensor_parallel > 1 and spec.scope == "adapter":
             raise UsageError(f"{spread}: --scope adapter trains an adapter that one device holds; leave it out")
         if spec.reward is not None and (spec.replicas is not None or spec.tensor_parallel > 1):
-            raise UsageError(f"--reward {spec.reward}: runs on one copy of a model and one device; leave --replicas and ranks out")
+            raise UsageError(f"--reward {spec.reward}: runs on one copy of a model, on one device; leave the others out")
         if spec.replicas is not None and not self.replicates:
             raise UsageError(
                 f"--replicas {spec.replicas}: copies of --executor {spec.executor} do not stay alike; use vllm or eager"
