@@ -18,7 +18,6 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.commands.terminal import stderr_console
 from bench.config import RunSpec
 from bench.environment import environment, source
 from bench.errors import UsageError
@@ -35,6 +34,7 @@ from bench.serving.durable import NAME
 from bench.serving.load import Control, Generator, Seen, Users
 from bench.serving.settings import ServeOptions
 from bench.serving.site import specification
+from bench.terminal import stderr_console
 
 OFF = "off"
 SHARES = (0.3, 0.6, 0.8)
