@@ -1,4 +1,4 @@
-"""The arithmetic of docs/scale.md: its memory table from the models' own shapes."""
+"""The figures of docs/scale.md: what was measured from its file, the memory table from the models' own shapes."""
 
 import json
 from math import prod
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.scaling import Scaling
 from bench.data import ModelSource
 from bench.executors.vllm.engine import kv_bytes
 from workloads.models.scope import layout
@@ -54,3 +55,18 @@ def test_the_memory_table_is_the_models_arithmetic(name: str, tmp_path: Path) ->
     lines = (ROOT / "docs" / "scale.md").read_text().split("\n")
     (found,) = [line for line in lines if line.startswith(f"| {name} |")]
     assert found.strip("| ").split(" | ")[1:] == row(source_of(MODELS[name], tmp_path))
+
+
+def test_what_was_measured_is_in_the_published_file() -> None:
+    (path,) = (ROOT / "results" / "published" / "cpu" / "scale").glob("*.json")
+    found, page = Scaling.read(path), (ROOT / "docs" / "scale.md").read_text()
+    for point in found.points():
+        interval = "" if point.replicas == 1 and point.link_s == 0 else point.efficiency.interval
+        cells = [f"{point.link_s * 1e3:g}", f"{point.step_s * 1e3:.2f}", f"{point.efficiency.value:.2f}", interval]
+        row = " | ".join([str(point.replicas), *cells, f"{point.predicted:.2f}"]).replace("|  |", "| |")
+        assert f"| {row} |" in page
+    parts = found.parts
+    for number in (64, 256, 1024, 4096):
+        assert f"{parts.efficiency(number, 1e-3):.2f}" in page
+    assert f"scoring took {1e3 * (sum(parts.items) / len(parts.items) - parts.apply_s):.1f} ms" in page
+    assert f"{found.facts['details']['bytes_per_replica_and_step']:.0f} bytes a replica and step" in page
