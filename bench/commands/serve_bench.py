@@ -75,12 +75,14 @@ class Point:
 
 def serve_bench(given: dict[str, Any], options: dict[str, Any], plan: Plan, *, results: str) -> int:
     """Measure what is missing, then print the comparison. Returns the exit code."""
+    from workloads.models.tokenizer import tokenizer_folder
+
     ServeOptions(**options)
     spec, store, console = specification(given), Store(results), stderr_console()
     inputs = prepare(spec)
     key = [spec.to_json(), options, plan.seconds, asdict(plan.users), environment(spec.device)["device"]]
     pair_id = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
-    plan = replace(plan, users=replace(plan.users, tokenizer=inputs.source.path))
+    plan = replace(plan, users=replace(plan.users, tokenizer=tokenizer_folder(inputs.source)))
     held = [r for _, r in read_results([store.local], lambda _: None) if r.pair_id == pair_id and r.status == "passed"]
     rates = plan.rates or tuple(sorted({r.spec["users_per_s"] for r in held}))
     facts = digests(inputs) | {name: value for name, value in inputs.task.summary.items() if name != "warnings"}

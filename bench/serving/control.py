@@ -12,7 +12,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from bench.errors import UsageError
-from bench.serving.trainer import Refused, Trainer
+from bench.serving.publishing import Refused
+from bench.serving.trainer import Trainer
 
 MOST_BYTES = 1 << 20
 Fields = dict[str, Any]
@@ -51,8 +52,8 @@ def routes(trainer: Trainer, token: str) -> APIRouter:
         return {"training": True, "step": trainer.step, "policy": trainer.admission["policy"]}
 
     async def stop(_: Fields) -> Fields:
-        await trainer.stop()
-        return {"training": False, "step": trainer.step}
+        over = await trainer.stop()
+        return {"training": False, "step": trainer.step, "step_under_way": not over}
 
     async def publish(_: Fields) -> Fields:
         return asdict(await trainer.publish())

@@ -13,6 +13,10 @@ from typing import Any
 MODEL = "tuned"
 
 
+class Refused(Exception):
+    """What was asked for cannot be done now; the message says why and what to do."""
+
+
 def name_of(version: int) -> str:
     return f"{MODEL}@{version}"
 

@@ -105,11 +105,13 @@ def _arguments(site: Site, *, slots: int, token: str) -> Any:
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     from workloads.models.scope import layout
+    from workloads.models.tokenizer import tokenizer_folder
 
     spec, options, source = site.spec, site.options, site.source
     modules = sorted({name.split(".")[-2] for name in layout(source, spec.scope)})
     given: dict[str, Any] = {
         "model": source.path,
+        "tokenizer": tokenizer_folder(source),
         "served-model-name": BASE,
         "host": options.host,
         "port": options.port,

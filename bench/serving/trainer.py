@@ -6,7 +6,8 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,19 +22,15 @@ from bench.serving.admission import Policy
 from bench.serving.durable import Durable
 from bench.serving.feed import Checked, Feed
 from bench.serving.probes import Probes
-from bench.serving.publishing import Ring
+from bench.serving.publishing import Refused, Ring
 from bench.serving.settings import ServeOptions
 from workloads.tasks.judge import judge
 from workloads.tasks.loss import batch_loss
 
 MATRICES = 4
 """So many are compressed between two rounds of the engine."""
-POLL_S, RECENT = 0.01, 50
+POLL_S, PATIENCE_S, RECENT = 0.01, 10.0, 50
 Rpc = Callable[..., Awaitable[Any]]
-
-
-class Refused(Exception):
-    """What was asked for cannot be done now; the message says why and what to do."""
 
 
 @dataclass
@@ -99,10 +96,8 @@ class Trainer:
             await self.on.wait()
             try:
                 await self._step()
-            except asyncio.CancelledError:
-                raise
-            except BaseException as error:  # the server outlives whatever training runs into
-                found = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
+            except Exception as error:  # the server outlives whatever training runs into
+                found = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
                 self.error = f"{type(found).__name__}: {found}"
                 self.on.clear()
             await asyncio.sleep(0)
@@ -113,12 +108,30 @@ class Trainer:
         self.error = None
         self.on.set()
 
-    async def stop(self) -> None:
-        """After the step that is under way."""
+    async def stop(self) -> bool:
+        """After the step that is under way; whether that is over yet: users may keep its probes waiting."""
         self.on.clear()
         self._ends.clear()
-        async with self._between:
-            pass
+        try:
+            async with self._turn():
+                return True
+        except Refused:
+            return False
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Between two steps. Refused where the one under way does not end."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._between.acquire()
+        except TimeoutError:
+            raise Refused(
+                "the step that is under way waits for users; try again, or POST /training/start with another policy"
+            ) from None
+        try:
+            yield
+        finally:
+            self._between.release()
 
     async def use(self, changed: dict[str, Any]) -> None:
         """Change policy, probe_tokens or slo; the others stay what they are. UsageError for what is not known."""
@@ -168,7 +181,7 @@ class Trainer:
 
     async def publish(self) -> PublishedEntry:
         """At once, whatever the dev split says. Refused where nothing was learned, or all slots are being read."""
-        async with self._between:
+        async with self._turn():
             if not self.step:
                 raise Refused("nothing was learned yet; POST /training/start first")
             if not await self._publish(always=True):
@@ -202,7 +215,7 @@ class Trainer:
 
     async def rollback(self, version: int | None) -> PublishedEntry:
         """`tuned` is an earlier version again. Nothing is published by itself from then on, until somebody asks for it."""
-        async with self._between:
+        async with self._turn():
             entries = {0: PublishedEntry(0, 0, None, None)} | {e.version: e for e in self.durable.history.published}
             earlier = [number for number in entries if number < self.ring.version]
             wanted = max(earlier, default=None) if version is None else version

@@ -59,6 +59,14 @@ def load_tokenizer(source: ModelSource) -> TextCodec:
         ) from None
 
 
+def tokenizer_folder(source: ModelSource) -> str:
+    """A folder that other libraries load the model's tokenizer from: opt-tiny's for random weights that come without one."""
+    from workloads.models.tiny import prepare
+
+    own = any(next(Path(source.path).glob(pattern), None) for pattern in FILES)
+    return source.path if own or source.weights != "random" else str(prepare())
+
+
 def _own(source: ModelSource) -> TextCodec:
     from transformers import AutoTokenizer
 
