@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import signal
 import tempfile
 import time
 from collections.abc import Sequence
@@ -89,6 +90,7 @@ def serve_bench(given: dict[str, Any], options: dict[str, Any], plan: Plan, *, r
     points = _points(plan, rates, spec, pair_id, held, facts)
     if not points or any(len(point.result.sessions) < plan.rounds for point in points):
         log = store.local / f"serve_{pair_id}.log"
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server goes with us, whoever ends us
         with tempfile.TemporaryDirectory(prefix="zo-serving-") as state:
             child = Child(given, options | {"port": 0, "state": state}, log)
             control = Control(child.url)

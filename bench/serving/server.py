@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ def serve(site: Site) -> dict[str, Any]:
     spec, token = site.spec, site.options.token()
     durable = Durable(site.options.state, spec, site.digests)
     try:
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # it warns of all that is meant to be so here
         prepare_environment(spec.device)
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         os.environ.setdefault("OMP_NUM_THREADS", str(threads()))
@@ -86,7 +88,7 @@ async def _serve(site: Site, durable: Durable, token: str) -> dict[str, Any]:
             if options.train:
                 trainer.start()
             training = asyncio.create_task(trainer.run())
-            announcing = asyncio.create_task(_announce(app, options.host, port, trainer))
+            announcing = asyncio.create_task(_announce(app, options.host, port, trainer, training))
             listening = dict(host=options.host, port=port, log_level="warning", access_log=False)
             await (await serve_http(app, sock=sock, enable_ssl_refresh=False, **listening))
             announcing.cancel()
@@ -197,10 +199,16 @@ async def _trainer(site: Site, durable: Durable, llm: Any, models: Any, probes: 
     return trainer
 
 
-async def _announce(app: Any, host: str, port: int, trainer: Trainer) -> None:
-    """Say where it is once it listens."""
+async def _announce(app: Any, host: str, port: int, trainer: Trainer, training: asyncio.Task[None]) -> None:
+    """Say where it is once it listens. From then on Ctrl-C ends training first, or its last probes would find no engine."""
     while not (hasattr(app.state, "server") and app.state.server.started):
         await asyncio.sleep(0.01)
+
+    def interrupted() -> None:
+        training.add_done_callback(lambda _: os.kill(os.getpid(), signal.SIGTERM))  # which vLLM's server obeys
+        training.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted)
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     judged = trainer.judged
     print(f"serving {BASE} and tuned at {where}/v1, control at {where}/training", file=sys.stderr)
