@@ -88,7 +88,7 @@ async def _serve(site: Site, durable: Durable, token: str) -> dict[str, Any]:
             if options.train:
                 trainer.start()
             training = asyncio.create_task(trainer.run())
-            announcing = asyncio.create_task(_announce(app, options.host, port, trainer, training))
+            announcing = asyncio.create_task(_announce(app, llm, options.host, port, trainer, training))
             listening = dict(host=options.host, port=port, log_level="warning", access_log=False)
             await (await serve_http(app, sock=sock, enable_ssl_refresh=False, **listening))
             announcing.cancel()
@@ -199,13 +199,18 @@ async def _trainer(site: Site, durable: Durable, llm: Any, models: Any, probes: 
     return trainer
 
 
-async def _announce(app: Any, host: str, port: int, trainer: Trainer, training: asyncio.Task[None]) -> None:
+async def _announce(app: Any, llm: Any, host: str, port: int, trainer: Trainer, training: asyncio.Task[None]) -> None:
     """Say where it is once it listens. From then on Ctrl-C ends training first, or its last probes would find no engine."""
     while not (hasattr(app.state, "server") and app.state.server.started):
         await asyncio.sleep(0.01)
 
+    def over(_: object) -> None:
+        if llm.output_handler is not None:
+            llm.output_handler.cancel()
+        os.kill(os.getpid(), signal.SIGTERM)  # which vLLM's server obeys
+
     def interrupted() -> None:
-        training.add_done_callback(lambda _: os.kill(os.getpid(), signal.SIGTERM))  # which vLLM's server obeys
+        training.add_done_callback(over)
         training.cancel()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted)
