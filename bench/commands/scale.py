@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.commands.terminal import stderr_console
 from bench.config import RunSpec
 from bench.defaults import complete
 from bench.environment import environment, source
@@ -30,6 +29,7 @@ from bench.harness.inputs import prepare
 from bench.harness.session import batches_of as batches
 from bench.journal.store import Store, new_id, stem, utc_now
 from bench.registry import make_executor, make_workload
+from bench.terminal import stderr_console
 
 if TYPE_CHECKING:
     from analysis.scaling import Block, Scaling
