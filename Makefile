@@ -33,13 +33,16 @@ perf: $(INSTALLED)
 	$(BIN)/python -m pytest tests/perf --benchmark-json results/local/perf.json
 
 # Long checks, over an hour: a hundred SIGKILLs at random moments, each run then resumed; the gates twenty times; learning, five
-# seeds; 20,000 fuzzed data files; one point against itself, which should not be called different.
+# seeds; 20,000 fuzzed data files; random sizes of every family of models, and all families on vLLM; one point against itself, which
+# should not be called different.
 soak: $(INSTALLED)
 	$(BIN)/python tests/bench/killing.py 100
 	$(BIN)/python tests/bench/killing_replicas.py 20
 	for i in $$(seq 20); do $(BIN)/python -m pytest -q tests/perf || exit 1; done
 	$(BIN)/python -m pytest tests/bench/test_learning.py --seeds 5
 	$(BIN)/python -m pytest tests/workloads/test_rows_fuzz.py --hypothesis-profile soak
+	$(BIN)/python -m pytest tests/baselines/test_families_fuzz.py --hypothesis-profile soak
+	$(BIN)/python -m pytest tests/bench/test_vllm_families.py --families all
 	$(BIN)/python tests/bench/same.py 20 --unit session --units 3
 	$(BIN)/python tests/bench/same.py 20 --unit block --executor vllm
 

@@ -16,6 +16,7 @@ from bench.config import RunSpec
 from bench.data import Batch, ModelSource, minibatches
 from workloads.directions import draw
 from workloads.models.adapter import FLAT, SCOPE, Adapter
+from workloads.models.checkpoint import running
 from workloads.models.scope import layout, transposed, views
 from workloads.models.weights import load_model
 
@@ -32,7 +33,8 @@ def reference_losses(
     dtype = getattr(torch, spec.dtype)
     model = load_model(source, dtype, spec.device).to(arithmetic or dtype)
     states = _adapter_states(model, spec, probes) if spec.scope == SCOPE else _states(model, spec, probes)
-    return torch.stack([plain_loss(model, batch, spec.objective) for _ in states]).cpu()
+    with running(source):
+        return torch.stack([plain_loss(model, batch, spec.objective) for _ in states]).cpu()
 
 
 def _states(model: nn.Module, spec: RunSpec, probes: Sequence[Probe]) -> Iterator[None]:

@@ -14,6 +14,7 @@ from bench.cli import main
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--families", choices=("few", "all"), default="few", help="which families of models run on vLLM")
     parser.addoption("--seeds", type=int, help="with how many seeds learning is tested; docs/results.md reports five")
 
 

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from bench.data import Example, TaskData
+from bench.defaults import complete
 from bench.errors import UsageError
+from workloads.models.positions import refuse_unknown_ids
 from workloads.models.published import MODELS
 from workloads.models.table import resolve_model
 
@@ -90,3 +93,33 @@ def test_opt_mini_has_random_weights_alone_and_the_shape_it_declares():
     assert sum(p.numel() for p in load_model(source, torch.float32, "cpu").parameters()) == 6 * layer + around
     with pytest.raises(UsageError, match="opt-mini: has random weights alone"):
         resolve_model("opt-mini", "pretrained")
+
+
+@pytest.mark.parametrize(
+    ("model", "device", "given", "dtype"),
+    [
+        ("llama-3.2-1b", "cuda", {}, "bfloat16"),
+        ("llama-3.2-1b", "cuda", {"dtype": "float16"}, "float16"),
+        ("llama-3.2-1b", "cpu", {}, "float32"),
+        ("pythia-70m", "cuda", {}, "float16"),
+        ("opt-125m", "cuda", {}, "float16"),
+    ],
+)
+def test_a_gpu_takes_the_type_the_checkpoint_was_saved_in(
+    model: str, device: str, given: dict, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.defaults.pick_device", lambda _: device)
+    assert complete({"executor": "eager", "model": model, "weights": "random", **given}).dtype == dtype
+
+
+def test_ids_that_the_embedding_has_no_row_for_are_refused() -> None:
+    """Of a prompt, an option or the padding."""
+
+    def task(prompt: int, option: int, pad: int) -> TaskData:
+        return TaskData((Example((0, prompt), ((option,), (3,)), 0),), (), (), "t", pad, 3, True, {})
+
+    source = resolve_model("pythia-70m", "random")
+    refuse_unknown_ids(source, task(50303, 50303, 50303))
+    for wrong in (task(50304, 1, 1), task(1, 50304, 1), task(1, 1, 50304)):
+        with pytest.raises(UsageError, match=r"pythia-70m: its tokenizer gives the id 50304, .* ends at 50303; use"):
+            refuse_unknown_ids(source, wrong)

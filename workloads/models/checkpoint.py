@@ -99,6 +99,23 @@ def loading(source: ModelSource) -> Iterator[None]:
         raise UsageError(f"--model {source.name}: {_advice(' '.join(lines[:2]))}") from error
 
 
+@contextmanager
+def running(source: ModelSource) -> Iterator[None]:
+    """Whatever a model's own forward raises, but for a lack of memory, becomes one line about the model."""
+    try:
+        yield
+    except (UsageError, MemoryError):
+        raise
+    except Exception as error:  # sizes that do not fit together, a family's own code
+        if "memory" in str(error).lower():
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"--model {source.name}: its own forward fails ({reason[:150]}); the sizes in its config.json do not fit together, "
+            "or it needs another version of transformers"
+        ) from error
+
+
 def _wrapper(missing: Sequence[str], unexpected: Sequence[str]) -> str:
     """What stands before every missing name in a name that is there instead; "" when there is no such thing."""
     found = {name[: -len(lacking)] for lacking in missing[:1] for name in unexpected if name.endswith(f".{lacking}")}

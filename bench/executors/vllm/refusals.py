@@ -13,6 +13,10 @@ from workloads.models.checkpoint import read_config
 
 APART = ("BloomForCausalLM", "FalconForCausalLM", "GPTNeoXForCausalLM", "GptOssForCausalLM", "RWForCausalLM")
 """Families whose matrices vLLM keeps under other names, or with the rows of queries, keys and values in another order."""
+DENSE = ("GPT2LMHeadModel",)
+"""Families without LoRA whose weights vLLM keeps so that dense directions move them; the others were not found to be so."""
+BORROWED = "transformers"
+"""vLLM's module for families that it runs by transformers' own classes, which it changes for the whole process."""
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 """How config.json of a mixture of experts calls their number."""
 INSTEAD = "use --executor eager or official"
@@ -26,8 +30,14 @@ def check_model(spec: RunSpec, source: ModelSource) -> None:
         return  # a package's own code, or new: vLLM says what it makes of it
     if family in APART:
         raise UsageError(f"{given}: vLLM keeps the weights of {family} in a form of its own that cannot be moved; {INSTEAD}")
+    if registry_reader.architectures()[family][0] == BORROWED:
+        raise UsageError(
+            f"{given}: vLLM runs {family} by transformers' own classes, which the executor does not drive; {INSTEAD}"
+        )
     if spec.lora != "dense" and not registry_reader.supports_lora(family):
-        raise UsageError(f"{given}: vLLM has no LoRA for {family}; {INSTEAD}, or --lora dense on vllm")
+        raise UsageError(
+            f"{given}: vLLM has no LoRA for {family}; {INSTEAD}{', or --lora dense on vllm' if family in DENSE else ''}"
+        )
     if any(config.get(key) for key in EXPERTS):
         if spec.scope == "full":
             raise UsageError(
@@ -40,9 +50,12 @@ def check_model(spec: RunSpec, source: ModelSource) -> None:
 
 def families() -> Iterator[str]:
     """Lines of `list --verbose`."""
-    without = sorted(name for name in registry_reader.architectures() if not registry_reader.supports_lora(name))
-    yield f"vllm has no LoRA for these, but runs --lora dense: {', '.join(name for name in without if name not in APART)}"
-    yield f"vllm keeps the weights of these in a form of its own, so eager and official run them: {', '.join(APART)}"
+    table = registry_reader.architectures()
+    borrowed = sorted(name for name, (module, _) in table.items() if module == BORROWED)
+    without = sorted(name for name in table if not (name in (*APART, *borrowed) or registry_reader.supports_lora(name)))
+    yield f"vllm has no LoRA for {', '.join(without)}; with --lora dense it runs {', '.join(DENSE)}"
+    yield f"vllm does not run, because vLLM keeps their weights in a form of its own: {', '.join(APART)}"
+    yield f"vllm does not run, because vLLM takes them from transformers: {', '.join(borrowed)}"
     yield "of a mixture of experts --scope lora moves attention, on every executor; experts and router stay as they are"
 
 
