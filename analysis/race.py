@@ -217,7 +217,7 @@ def cells(standing: Standing, entrant: Entrant) -> tuple[str, ...]:
         spelled(steps.value, entrant.budget),
         f"{spelled(steps.low, entrant.budget)} to {spelled(steps.high, entrant.budget)}",
         spelled(entrant.middle("minibatches").value, entrant.budget * entrant.per_step),
-        against.words if against else "first",
+        "-" if not standing.entrants[0].there else against.words if against else "first",
         spelled(entrant.middle("seconds").value, None),
         "-" if memory is None else f"{memory / 1e6:.2f}",
         "-" if held_out is None else f"{held_out:.3f}",

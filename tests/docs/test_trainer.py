@@ -41,8 +41,8 @@ def test_what_is_saved_scores_as_what_was_trained(page):
     from bench import ZOTrainer, ZOTrainingArguments
 
     args = ZOTrainingArguments(str(page["folder"] / "again"), executor="eager")
-    found = ZOTrainer(str(page["folder"] / "tuned" / "model"), args, task="sst2").evaluate()
-    told = page["output"].metrics
+    again = ZOTrainer(str(page["folder"] / "tuned" / "model"), args, task="sst2")
+    found, told = again.evaluate(), page["output"].metrics
     assert found["eval_accuracy"] == pytest.approx(told["eval_accuracy"], abs=2e-3)
     assert found["eval_loss"] == pytest.approx(told["eval_loss"], abs=1e-4)
 
@@ -72,7 +72,6 @@ def test_rows_of_ones_own_stopped_and_gone_on_with(page, monkeypatch):
     assert went_on.train(resume_from_checkpoint=True).global_step == 40
     whole.train()
     assert went_on.result.sessions[0].losses == whole.result.sessions[0].losses
-    assert whole.evaluate(rows)["eval_examples"] == len(rows)  # by a run of its own, on the merged model
 
 
 def test_what_vllm_refuses_eager_takes_over_and_what_nobody_can_run_is_said(page, monkeypatch):
