@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.path import NAMES, AttributionPath
+from analysis.path import AttributionPath
+from analysis.points import NAMES
 from analysis.statistics import Ratio
 
 COLOURS, HATCHES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7"), ("", "//", "..", "xx")

@@ -80,8 +80,8 @@ class Table:
             return ", ".join([*words, spec["task"], str(spec["until"])])
         several = f" x {found}" if (found := spec.get("accumulate", 1)) > 1 else ""
         words.append(f"batch {spec['batch_size']}{several}")
-        if spec["workload"] != "mezo":
-            words.append(f"rank {spec['rank']}")
+        if self.rows[0].run.rank is not None:
+            words.append(f"rank {self.rows[0].run.rank}")
         if rate := spec.get("users_per_s"):
             words.append(f"{rate:g} users/s")
         return ", ".join(words)

@@ -108,7 +108,7 @@ def roofline(table: pd.DataFrame) -> Figure | None:
 
 
 def scaling(table: pd.DataFrame) -> Figure | None:
-    """Official over vLLM by model at batch 16, the paper's points beside ours."""
+    """Official over vLLM by model at batch 16, LoZO, the authors' rerun beside ours."""
     data = table[(table.metric == "step_s") & (table.workload == "lozo") & (table.batch_size == 16)]
     times = data.groupby(["model", "point"]).value.agg(center).unstack()
     vllm = [name for name in times.columns if name.startswith("vllm kv=") and "," not in name]  # variants: the attribution's
@@ -182,8 +182,8 @@ def _sizes(data: pd.DataFrame) -> pd.Series:
     words = pd.Series("", index=data.index)
     if data.batch_size.nunique() > 1:
         words += ", batch " + data.batch_size.astype(str)
-    if data[data.workload != "mezo"]["rank"].nunique() > 1:
-        words += (", rank " + data["rank"].astype(str)).where(data.workload != "mezo", "")
+    if data["rank"].nunique() > 1:
+        words += (", rank " + data["rank"].astype(str)).where(data["rank"].notna(), "")
     return words
 
 

@@ -34,8 +34,8 @@ def name(run: Run, among: Sequence[Run]) -> str:
         words.insert(0, run.spec["workload"])
     if len({r.spec["model"] for r in among}) > 1:
         words.append(run.spec["model"])
-    if run.spec["workload"] != "mezo" and len({r.spec["rank"] for r in among if r.spec["workload"] != "mezo"}) > 1:
-        words.append(f"rank {run.spec['rank']}")
+    if run.rank is not None and len({r.rank for r in among} - {None}) > 1:
+        words.append(f"rank {run.rank}")
     return ", ".join(words)
 
 

@@ -1,8 +1,9 @@
 """The way from the official loop to the fastest point, station by station: what each rung and each feature contributes.
 
 Made from the points of one interleaved run (`ablate`), which share a pair id. Rungs lie between two neighbouring stations; the
-features are attributed over the factorial between all-off and all-on. Every part is one contrast of the logarithms of step
-times, so their ratios multiply exactly to the total. A station that was not measured merges the rungs on its two sides.
+features, on a GPU with the runtime among them, are attributed over the factorial between all-off and all-on. Every part is one
+contrast of the logarithms of step times, so their ratios multiply exactly to the total. A station that was not measured merges
+the rungs on its two sides.
 The same contrasts over the kernel buckets of the profiled passes are shown beside: a part whose two figures differ by much is
 flagged.
 """
@@ -17,15 +18,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from analysis.attribution import interactions, shapley, subsets
-from analysis.runs import Run, differences, explain, find
+from analysis.attribution import interactions, shapley
+from analysis.points import DENSE, FEATURES, NAMES, OFF, ON, RUNTIME, corners, groups, point
+from analysis.runs import Run, find
 from analysis.statistics import Ratio, contrasts
-from bench.errors import UsageError
 
-OFF = {"batching": "sequential", "kv": "recompute", "lora": "unfused"}
-ON = {"batching": "paired", "kv": "shared", "lora": "fused"}
-DENSE = {**OFF, "lora": "dense"}
-NAMES = {"batching": "batching", "kv": "KV handling: prompt and head reuse", "lora": "fused LoRA kernels"}
 DISAGREE, NEGLIGIBLE, SHOWN = 0.20, 0.02, 2
 Station = tuple[str, Run | None]
 """The rung that leads to a point, and the point (None: not measured)."""
@@ -57,7 +54,8 @@ class Part:
 
 @dataclass(frozen=True)
 class AttributionPath:
-    """The parts' ratios multiply to `total`. `pairs`: interactions of features, above 1 where two help one another."""
+    """The parts' ratios multiply to `total`. pairs: interactions of features, above 1 where two help one another; recorded: how
+    the kernels of recorded passes were told apart, in words, where there are such passes."""
 
     executor: str
     kv: str
@@ -66,6 +64,7 @@ class AttributionPath:
     parts: tuple[Part, ...]
     pairs: Mapping[str, Ratio]
     total: Ratio
+    recorded: str
 
     @property
     def title(self) -> str:
@@ -76,19 +75,12 @@ class AttributionPath:
 
 def paths(runs: Iterable[Run]) -> list[AttributionPath]:
     """Of every interleaved run among these, for each executor with a full factorial: the like-for-like path and the full one."""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        if run.unit == "block" and run.result.pair_id and run.sessions:
-            groups.setdefault(run.result.pair_id, []).append(run)
-    found = []
-    for group in groups.values():
-        _refuse_mixtures(group)
-        for executor in ("eager", "vllm"):
-            if all(
-                _point(group, executor, kv="shared", batching=b, lora=lo) for b in _values("batching") for lo in _values("lora")
-            ):
-                found += [_path(group, executor, kv) for kv in ("recompute", "shared")]
-    return found
+    return [
+        _path(group, executor, kv)
+        for group in groups(runs)
+        for executor in ("eager", "vllm")
+        for kv in (("recompute", "shared") if corners(group, executor, FEATURES) else ())
+    ]
 
 
 def print_path(path: AttributionPath, console: Console) -> None:
@@ -107,12 +99,13 @@ def print_path(path: AttributionPath, console: Console) -> None:
 
 
 def _path(group: list[Run], executor: str, kv: str) -> AttributionPath:
-    factors = ["batching", "lora"] + (["kv"] if kv == "shared" else [])
-    square = {chosen: _point(group, executor, **{f: (ON if f in chosen else OFF)[f] for f in ON}) for chosen in subsets(factors)}
-    corners = [run for run in square.values() if run]
-    before = _chain(_before(group, executor, corners[0]))
-    after = _chain([("", corners[-1]), *_after(group, executor, kv)])
-    runs = list(dict.fromkeys([run for _, run in before] + corners + [run for _, run in after]))
+    like_for_like = [f for f in FEATURES if f != "kv" or kv == "shared"]
+    factors = [*like_for_like, RUNTIME]
+    square = corners(group, executor, factors) or corners(group, executor, factors := like_for_like)
+    measured = list(square.values())
+    before = _chain(_before(group, executor, measured[0]))
+    after = _chain([("", measured[-1]), *_after(group, executor, kv)])
+    runs = list(dict.fromkeys([run for _, run in before] + measured + [run for _, run in after]))
     at = {run: i for i, run in enumerate(runs)}
 
     def between(start: Run, end: Run) -> np.ndarray:
@@ -123,7 +116,7 @@ def _path(group: list[Run], executor: str, kv: str) -> AttributionPath:
 
     def spread(weights: np.ndarray) -> np.ndarray:
         row = np.zeros(len(runs))
-        for weight, run in zip(weights, corners, strict=True):
+        for weight, run in zip(weights, measured, strict=True):
             row[at[run]] += weight
         return row
 
@@ -136,22 +129,40 @@ def _path(group: list[Run], executor: str, kv: str) -> AttributionPath:
     ratios = contrasts([run.sample for run in runs], np.vstack([*rows, *extra]), "block")
     parts = _parts(names, ratios, np.vstack(rows), runs)
     return AttributionPath(
-        executor, kv, before[0][1], after[-1][1], parts, dict(zip(pairs, ratios[len(rows) : -1], strict=True)), ratios[-1]
+        executor,
+        kv,
+        before[0][1],
+        after[-1][1],
+        parts,
+        dict(zip(pairs, ratios[len(rows) : -1], strict=True)),
+        ratios[-1],
+        _recorded(runs),
     )
+
+
+def _recorded(runs: Sequence[Run]) -> str:
+    """What of the time in recorded passes is known by what: a launch of a whole graph says nothing of its kernels."""
+    found = [f["recorded"] for run in runs if (f := run.finding("time_breakdown")) and f.get("recorded")]
+    whole = sum(sum(part.values()) for part in found)
+    if not whole:
+        return ""
+    words = {"order": "by its place among the same kernels, launched one by one", "name": "by its name alone", "unknown": "not"}
+    shares = ", ".join(f"{sum(part[key] for part in found) / whole:.1%} {text}" for key, text in words.items())
+    return f"time in recorded passes is attributed: {shares}"
 
 
 def _before(group: list[Run], executor: str, off: Run) -> list[Station]:
     """From the official loop to the executor's all-off point. vLLM never pads, so that rung comes before it."""
     stations: list[Station] = [
         ("", find(group, executor="official")),
-        ("loop overhead: temporaries, waits", _point(group, "eager", "every position", **DENSE)),
-        ("last position only: logits where the loss needs them", _point(group, "eager", **DENSE)),
+        ("loop overhead: temporaries, waits", point(group, "eager", "every position", **DENSE)),
+        ("last position only: logits where the loss needs them", point(group, "eager", **DENSE)),
     ]
     adapters = "adapter form: weights stay"
     if executor == "eager":
         return [*stations, (adapters, off)]
-    stations.append(("padding", _point(group, "eager", "unpadded", **DENSE)))
-    stations.append((adapters, _point(group, "eager", "unpadded", **OFF)))
+    stations.append(("padding", point(group, "eager", "unpadded", **DENSE)))
+    stations.append((adapters, point(group, "eager", "unpadded", **OFF)))
     return [*stations, ("runtime: vLLM's model for eager PyTorch", off)]
 
 
@@ -161,11 +172,13 @@ def _after(group: list[Run], executor: str, kv: str) -> list[Station]:
     fastest = find(group, executor="vllm", loop="resident", variant="", **on)
     if executor == "eager":
         return [
-            ("padding", _point(group, "eager", "unpadded", **on)),
+            ("padding", point(group, "eager", "unpadded", **on)),
             ("runtime: vLLM, by requests", find(group, executor="vllm", loop="requests", variant="", **on)),
             ("scheduler: resident steps for requests", fastest),
         ]
-    if not _compiles(group):
+    if point(group, "vllm", "recorded", **on):
+        return [("runtime: torch.compile", fastest)]
+    if not point(group, "vllm", "uncompiled", **on):
         return []
     compiled = find(group, executor="vllm", loop="resident", variant="no graphs", **on)
     return [("runtime: torch.compile", compiled), ("runtime: CUDA graphs", fastest)]
@@ -204,32 +217,7 @@ def _profile(run: Run) -> dict[str, float]:
     return {**found["buckets"], "idle": found["idle_s"]} if found else {}
 
 
-def _point(group: list[Run], executor: str, variant: str = "", **features: str) -> Run | None:
-    """A point of one executor: on vllm resident, and uncompiled where it compiles."""
-    chosen = {"loop": "resident"} if executor == "vllm" else {}
-    if executor == "vllm" and _compiles(group):
-        variant = "uncompiled"
-    return find(group, executor=executor, variant=variant, **features, **chosen)
-
-
-def _compiles(group: list[Run]) -> bool:
-    return any(run.variant == "uncompiled" for run in group)
-
-
-def _values(feature: str) -> tuple[str, str]:
-    return OFF[feature], ON[feature]
-
-
-def _refuse_mixtures(group: list[Run]) -> None:
-    for run in group:
-        if run.incorrect:
-            raise UsageError(f"{run.path}: its losses are wrong; timings of wrong losses are not attributed")
-        found = differences(group[0], run)
-        if found:
-            raise UsageError(f"{run.path}: cannot stand beside {group[0].path}: they differ in {explain(found)}")
-
-
 def _caption(path: AttributionPath) -> str:
     n = f"n = {path.total.n} blocks a point; the ratios multiply to the last line"
-    helps = [f"{name}: {r.value:.2f}, {r.interval}" for name, r in path.pairs.items()]
-    return "\n".join([n, *(f"interaction of {text}" for text in helps)])
+    helps = [f"interaction of {name}: {r.value:.2f}, {r.interval}" for name, r in path.pairs.items()]
+    return "\n".join([n, *helps, *([path.recorded] if path.recorded else [])])

@@ -10,10 +10,12 @@ from pathlib import Path
 import jinja2
 from matplotlib.figure import Figure
 
+from analysis.accounting import THEIRS, accounts
 from analysis.compare import compare
 from analysis.figures import all_figures
 from analysis.metrics import METRICS
 from analysis.path import paths
+from analysis.readings import readings
 from analysis.rendering import cells, headings
 from analysis.runs import Run
 from analysis.table import tidy
@@ -41,6 +43,9 @@ def write_report(runs: Sequence[Run], output: Path, command: str) -> Path:
         devices=sorted({str(run.result.environment.get("device")) for run in (*timed, *beside)}),
         tables=[(t.title, headings(t), [cells(t, row) for row in t.rows]) for t in tables],
         paths=found,
+        readings=[line for reading in readings(timed) for line in reading.lines],
+        accounts=[line for account in accounts(timed) for line in account.lines],
+        theirs=THEIRS,
         figures=figures,
         runs=[*timed, *beside],
         command=command,

@@ -12,7 +12,10 @@ from typing import Any
 
 from analysis.statistics import Sample
 from analysis.summary import Summary, summarize
+from bench.api import FACTORED
 from bench.config import RunSpec
+from bench.errors import UsageError
+from bench.registry import workload_class
 from bench.result import Result, SessionResult, read_results
 from bench.steptimes import step_times
 
@@ -47,6 +50,15 @@ class Run:
 
     def value(self, name: str) -> Any:
         return self.spec[name]
+
+    @property
+    def rank(self) -> int | None:
+        """Of its directions; None where they have none. A workload of a package that is not here is taken to have one."""
+        try:
+            factored = workload_class(self.spec["workload"]).kind in FACTORED
+        except UsageError:
+            factored = True
+        return int(self.spec["rank"]) if factored else None
 
     @property
     def features(self) -> tuple[str, ...]:

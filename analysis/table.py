@@ -36,14 +36,14 @@ COLUMNS = (
 def tidy(runs: Iterable[Run]) -> pd.DataFrame:
     """Metrics: of a server's runs ttft_p99_s and train_steps_per_s alone; of others step_s (amortised), step_s_median; loss,
     accuracy (key: step); bucket_s (key: bucket or idle), launches, memory_bytes (key: part); roofline_flops, roofline_bytes,
-    roofline_floor_s."""
+    roofline_floor_s. rank is missing where directions have none."""
     rows = [
         {**_who(run), "session": session.index, "metric": metric, "key": str(key), "value": float(value), "value_unit": unit}
         for run in runs
         for session in (run.sessions if not run.served else run.served)
         for metric, key, value, unit in _metrics(session)
     ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"rank": "Int64"})
 
 
 def _who(run: Run) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _who(run: Run) -> dict[str, Any]:
         "executor": spec["executor"],
         "model": spec["model"],
         "batch_size": spec["batch_size"],
-        "rank": spec["rank"],
+        "rank": run.rank,
         "point": run.label,
         "features": ", ".join(run.features),
         "admission": run.admission,

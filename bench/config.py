@@ -20,6 +20,7 @@ VARIANTS = {
     "every position": "eager: logits at every position of every row, as the official loop has them",
     "unpadded": "eager: rows end to end without padding",
     "uncompiled": "vllm on a GPU: neither torch.compile nor CUDA graphs",
+    "recorded": "vllm on a GPU: not compiled, each pass one CUDA graph",
     "no graphs": "vllm on a GPU: torch.compile without CUDA graphs",
 }
 """Rungs of the attribution that are no feature: an executor is switched to one of them, never started with it."""

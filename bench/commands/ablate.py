@@ -55,30 +55,32 @@ def ablate(
 
 
 def _plan(given: dict[str, Any], executor: str) -> tuple[list[RunSpec], list[Planned]]:
-    """What is loaded (vllm first: it wants the device's memory counted before the others take theirs), and the points on it."""
+    """What is loaded (vllm first: it wants the device's memory counted before the others take theirs), and the points on it.
+
+    On a GPU the engine's runtime is a fourth factor: passes launched kernel by kernel, or recorded whole; neither is compiled.
+    """
     loads = []
     for name in LADDER:
         entry = executor_entry(name)
         loads.append(complete(given | {"executor": name, **entry.fastest, "kv": "recompute", "directions": "shared"}))
     at = {name: number for number, name in enumerate(LADDER)}
-    uncompiled = "uncompiled" if loads[0].device == "cuda" else ""
+    runtimes = ("uncompiled", "recorded") if loads[0].device == "cuda" else ("",)
     engine, plain, official = LADDER
     whole = executor == engine
 
     def point(name: str, variant: str = "", **features: Any) -> Planned:
-        if name == engine and features.get("loop") != "requests":
-            variant = variant or uncompiled
         return at[name], replace(loads[at[name]], variant=variant, **features)
 
-    both = ("recompute", "shared")
+    both, off = ("recompute", "shared"), runtimes[0] if whole else ""
     dense = OFF | {"lora": "dense"}
     found = [
-        point(executor, batching=batching, kv=kv, lora=lora)
+        point(executor, variant, batching=batching, kv=kv, lora=lora)
+        for variant in (runtimes if whole else ("",))
         for batching in ("sequential", "paired")
         for kv in both
         for lora in ("unfused", "fused")
     ]
-    found += [point(executor, **dense | {"kv": kv}) for kv in both]
+    found += [point(executor, off, **dense | {"kv": kv}) for kv in both]
     found += [point(official), point(plain, "every position", **dense)]
     on: list[dict[str, Any]] = [{"batching": "paired", "kv": kv, "lora": "fused"} for kv in both]
     if whole:
@@ -86,18 +88,24 @@ def _plan(given: dict[str, Any], executor: str) -> tuple[list[RunSpec], list[Pla
         found += [point(plain, **features) for features in on]
     else:
         found += [point(plain, "unpadded", **features) for features in on]
-        found += [point(engine, **features) for features in on]
     found += [point(engine, loop="requests", **features) for features in on]
-    if uncompiled:
-        compiled = [(variant, features) for variant in ("no graphs", "") for features in on]
-        found += [(at[engine], replace(loads[at[engine]], variant=variant, **features)) for variant, features in compiled]
+    if not whole or len(runtimes) > 1:
+        found += [point(engine, **features) for features in on]
     return loads, found
 
 
 def _show(paths: list[Path], console: Console) -> None:
+    from analysis.accounting import THEIRS, accounts
     from analysis.path import paths as attribution_paths
     from analysis.path import print_path
+    from analysis.readings import readings
     from analysis.runs import load_runs
 
-    for found in attribution_paths(load_runs(path for path in paths if path.exists())):
-        print_path(found, console)
+    runs = load_runs(path for path in paths if path.exists())
+    for path in attribution_paths(runs):
+        print_path(path, console)
+    said = [line for reading in readings(runs) for line in reading.lines]
+    if found := accounts(runs):
+        said += [*(line for account in found for line in account.lines), THEIRS]
+    for line in said:
+        console.print(line, soft_wrap=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
@@ -94,7 +94,8 @@ def observe(
         with ExitStack() as watching:
             for recorder in traced:
                 watching.enter_context(recorder)
-            profile.run(lambda: run_step(next(numbers)), context.steps)
+            plainly = getattr(context.executor, "unrecorded", nullcontext)
+            profile.run(lambda: run_step(next(numbers)), context.steps, plainly())
         overheads["trace"] = statistics.median(profile.wall_s) / context.timed_step_s
         windows = profile.timeline.windows(context.device.type == "cuda")
         if ranks is None:  # the driver's clock has the calls of the ranks in it

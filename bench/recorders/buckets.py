@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from bench.api import BUCKETS, Bucket
-from bench.recorders.timeline import Activity
+from bench.recorders.activity import Activity
 
 if TYPE_CHECKING:
     from bench.recorders.context import ProfileContext

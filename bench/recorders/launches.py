@@ -21,11 +21,11 @@ from collections import Counter
 from typing import Any, ClassVar, Literal
 
 from bench.api import BUCKETS
+from bench.recorders.activity import GRAPH_LAUNCH
 from bench.recorders.base import TraceRecorder
 from bench.recorders.buckets import classify, counted
 
 PLAIN_LAUNCH = re.compile(r"^(cuda|cu)Launch(Cooperative)?Kernel")
-GRAPH_LAUNCH = re.compile(r"^(cuda|cu)GraphLaunch")
 SYNCHRONIZE = re.compile(r"^(cuda|cu)(Device|Stream|Event|Ctx)Synchronize|^cudaMemcpy(_v|$)")
 
 

@@ -11,6 +11,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +20,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from bench.recorders.timeline import STEP, WARMUP, Timeline, read_trace
+from bench.recorders.activity import STEP, WARMUP
+from bench.recorders.timeline import Timeline, read_trace
 from bench.recorders.work import KEY
 
 
@@ -45,14 +47,17 @@ class Profile:
         self.facts = facts
         self.wall_s: list[float] = []
 
-    def run(self, run_step: Callable[[], object], steps: int) -> None:
-        """Run one warm-up step and `steps` steps under the profiler, then read the trace (and keep it, gzipped)."""
+    def run(self, run_step: Callable[[], object], steps: int, plainly: AbstractContextManager[Any] | None = None) -> None:
+        """Run one warm-up step and `steps` steps under the profiler, then read the trace (and keep it, gzipped). plainly: what
+        the warm-up runs in, so that it shows each kernel of recorded passes with what launched it."""
         activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (self.device.type == "cuda")
         on_cpu = self.device.type == "cpu"
         with profile(activities=activities, profile_memory=on_cpu, record_shapes=True, acc_events=True) as profiler:
             if self.trace_path and self.facts:
                 profiler.add_metadata_json(KEY, json.dumps(self.facts))
-            marks = [self._step(name, run_step) for name in (WARMUP, *(f"{STEP} {i}" for i in range(steps)))]
+            with plainly or nullcontext():
+                marks = [self._step(WARMUP, run_step)]
+            marks += [self._step(f"{STEP} {i}", run_step) for i in range(steps)]
             synchronize(self.device)
         self.wall_s = [self._seconds(start, end) for start, end in pairwise(marks)]
         with TemporaryDirectory() as folder:

@@ -10,13 +10,15 @@ import gzip
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from bench.recorders.activity import STEP, WARMUP
 from bench.recorders.profile import Profile
-from bench.recorders.timeline import STEP, WARMUP, Timeline, read_trace
+from bench.recorders.timeline import Timeline, read_trace
 
 ALIKE = ("steps", "version")
 """Keys of findings that are no amounts."""
@@ -40,10 +42,11 @@ class RankProfile(Profile):
         super().__init__(device, trace_path)
         self._executor = executor
 
-    def run(self, run_step: Callable[[], object], steps: int) -> None:
+    def run(self, run_step: Callable[[], object], steps: int, plainly: AbstractContextManager[Any] | None = None) -> None:
         """One warm-up step and `steps` steps; their wall clock is the driver's, the calls of the ranks included."""
         self._executor.start_tracing([WARMUP, *(f"{STEP} {i}" for i in range(steps))])
-        run_step()
+        with plainly or nullcontext():
+            run_step()
         for _ in range(steps):
             began = time.perf_counter()
             run_step()

@@ -12,6 +12,8 @@ Findings, seconds per step (means over the profiled steps unless said):
     idle_s                covered by nothing
     phases                phase -> {"wall_s": between its markers on the host, "buckets": {...}}; work outside any phase is under
                           "none"; null when the trace has no markers (`phases_unavailable` says why)
+    recorded              seconds in recorded passes by how it is known what they are for: "order", "name", "unknown"
+                          (`bench.recorders.recorded`); null where no pass was one graph
     largest               bucket -> [[name, seconds], ...] its largest contributors; those of `other` are the unmatched names
 """
 
@@ -21,9 +23,10 @@ from collections import defaultdict
 from typing import Any, ClassVar, Literal
 
 from bench.api import BUCKETS, Bucket
+from bench.recorders.activity import Activity
 from bench.recorders.base import TraceRecorder
 from bench.recorders.buckets import classify
-from bench.recorders.timeline import Activity, exclusive
+from bench.recorders.timeline import exclusive
 
 LARGEST = 5
 NAME_LENGTH = 100
@@ -34,7 +37,7 @@ class TimeBreakdown(TraceRecorder):
     """Exclusive time of a step by bucket and phase (see the module for the shape)."""
 
     name: ClassVar[str] = "time_breakdown"
-    version: ClassVar[int] = 2  # 1: steps began with an empty GPU
+    version: ClassVar[int] = 3  # 1: steps began with an empty GPU; 2: kernels of graphs by their names alone
     over: ClassVar[Literal["sum", "first"] | None] = "first"
 
     def collect(self) -> dict[str, Any]:
@@ -43,7 +46,7 @@ class TimeBreakdown(TraceRecorder):
         windows = timeline.windows(self.on_gpu)
         steps = len(windows)
         keyed = [
-            (span, (activity.phase or "none", classify(activity, phases), activity.name[:NAME_LENGTH]))
+            (span, (activity.phase or "none", classify(activity, phases), activity.name[:NAME_LENGTH], _known(activity)))
             for activity in work
             for span in activity.spans
         ]
@@ -51,8 +54,11 @@ class TimeBreakdown(TraceRecorder):
         buckets: dict[Bucket, float] = defaultdict(float)
         by_phase: dict[str, dict[Bucket, float]] = defaultdict(lambda: defaultdict(float))
         names: dict[Bucket, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-        for (phase, bucket, name), microseconds in shares.items():
+        recorded = dict.fromkeys(("order", "name", "unknown"), 0.0)
+        for (phase, bucket, name, known), microseconds in shares.items():
             seconds = microseconds / 1e6 / steps
+            if known:
+                recorded["unknown" if bucket == "other" else known] += seconds
             buckets[bucket] += seconds
             by_phase[phase][bucket] += seconds
             names[bucket][name] += seconds
@@ -73,8 +79,14 @@ class TimeBreakdown(TraceRecorder):
             if walls
             else None,
             "phases_unavailable": None if walls else NO_MARKERS,
+            "recorded": recorded if any(recorded.values()) else None,
             "largest": {
                 bucket: [list(pair) for pair in sorted(found.items(), key=lambda pair: -pair[1])[:LARGEST]]
                 for bucket, found in names.items()
             },
         }
+
+
+def _known(activity: Activity) -> str:
+    """By what the work of a graph is told; empty for what the host launched by itself."""
+    return "" if activity.graph is None else "order" if activity.placed else "name"

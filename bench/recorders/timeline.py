@@ -12,12 +12,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from bench.api import MARK
+from bench.recorders.activity import GRAPH_LAUNCH, STEP, WARMUP, Activity, Interval
+from bench.recorders.recorded import place
 
-STEP, WARMUP = "zo.step", "zo.warmup"
 HOST_LAUNCHES = ("cuda_runtime", "cuda_driver")
 DEVICE_KINDS: dict[str, Literal["kernel", "memcpy", "memset"]] = {
     "kernel": "kernel",
@@ -25,47 +26,7 @@ DEVICE_KINDS: dict[str, Literal["kernel", "memcpy", "memset"]] = {
     "gpu_memset": "memset",
 }
 CPU = 0
-Interval = tuple[float, float]
 Key = TypeVar("Key", bound=Hashable)
-
-
-@dataclass(slots=True, eq=False)
-class Activity:
-    """One operator call on the CPU, or one kernel, copy or fill on a GPU.
-
-    names      names of the operators around it, outermost first, its own last
-    ranges     `zo.*` ranges around it, outermost first; for GPU work, around the call that launched it
-    launched   when the host called it: the start of an operator, of GPU work that of the call that launched it
-    spans      when it ran: of an operator, the parts in which no operator inside it ran; of GPU work, one interval
-    parent     the operator around an operator
-    leaf       no operator ran inside it
-    inputs     (shape, type) of the arguments of an operator, where the trace has them
-    """
-
-    kind: Literal["operator", "kernel", "memcpy", "memset"]
-    names: tuple[str, ...]
-    ranges: tuple[str, ...]
-    start: float
-    end: float
-    launched: float
-    spans: list[Interval] = field(default_factory=list)
-    parent: Activity | None = None
-    leaf: bool = True
-    inputs: tuple[tuple[list[int], str], ...] = ()
-
-    @property
-    def name(self) -> str:
-        return self.names[-1]
-
-    @property
-    def phase(self) -> str | None:
-        """The innermost phase (perturb, score, update, fold, host) around it."""
-        return next((r[3:] for r in reversed(self.ranges) if not r.startswith((MARK, STEP, WARMUP))), None)
-
-    @property
-    def mark(self) -> str | None:
-        """The bucket named by the innermost `bench.api.mark` around it."""
-        return next((r[len(MARK) :] for r in reversed(self.ranges) if r.startswith(MARK)), None)
 
 
 @dataclass(frozen=True)
@@ -101,6 +62,7 @@ class _Call:
     start: float
     names: tuple[str, ...] = ()
     ranges: tuple[str, ...] = ()
+    graph: bool = False
 
 
 @dataclass(slots=True)
@@ -138,7 +100,7 @@ def read_trace(trace: dict[str, Any]) -> Timeline:
         ranges += marked
     steps = tuple(sorted((start, end) for name, start, end in ranges if name.startswith(STEP)))
     inside = _membership(steps)
-    device = [_device_activity(event, origin, launches) for event in launched]
+    device = place([_device_activity(event, origin, launches) for event in launched])
     return Timeline(
         steps=steps,
         device_steps=_device_steps(steps, device),
@@ -174,7 +136,8 @@ def _sweep(
             ranges.append((name, start, end))
             stack.append(_Open(end, around.names, (*around.ranges, name), None, start))
         elif event["cat"] in HOST_LAUNCHES:
-            launches.setdefault(event["args"].get("correlation"), _Call(start, around.names, around.ranges))
+            graph = bool(GRAPH_LAUNCH.match(name))
+            launches.setdefault(event["args"].get("correlation"), _Call(start, around.names, around.ranges, graph))
             if start >= calling:  # else a driver call inside a runtime call: one launch, whether they share a number or not
                 calls.append((name, start))
                 calling = end
@@ -207,8 +170,10 @@ def _device_activity(event: dict[str, Any], origin: float, launches: dict[int | 
     """GPU work, placed under the operators and ranges of the call that launched it (of the graph, for a graph's kernels)."""
     start = event["ts"] - origin
     end = start + event["dur"]
-    by = launches.get(event["args"].get("correlation"), _Call(start))
-    return Activity(DEVICE_KINDS[event["cat"]], (*by.names, event["name"]), by.ranges, start, end, by.start, [(start, end)])
+    number = event["args"].get("correlation")
+    by = launches.get(number, _Call(start))
+    spans, graph = [(start, end)], number if by.graph else None
+    return Activity(DEVICE_KINDS[event["cat"]], (*by.names, event["name"]), by.ranges, start, end, by.start, spans, graph=graph)
 
 
 def _device_steps(steps: Sequence[Interval], device: Sequence[Activity]) -> tuple[Interval, ...]:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
+from bench.recorders.activity import Activity
 from bench.recorders.buckets import Phases, classify, match
-from bench.recorders.timeline import Activity, Timeline, exclusive, read_trace
+from bench.recorders.timeline import Timeline, exclusive, read_trace
 
 KEPT = 60
 """Names that are listed; what the rest took is added up by bucket."""

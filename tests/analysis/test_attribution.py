@@ -9,6 +9,7 @@ import pytest
 from analysis.attribution import attribute, subsets
 
 FACTORS = ("batching", "kv", "lora")
+FOUR = (*FACTORS, "runtime")
 
 
 def step_times(speedups, interactions=None, *, blocks=40, noise=0.0, drift=0.0, seed=1):
@@ -16,7 +17,7 @@ def step_times(speedups, interactions=None, *, blocks=40, noise=0.0, drift=0.0, 
     generator = random.Random(seed)
     drifts = [generator.lognormvariate(0, drift) for _ in range(blocks)]
     samples = {}
-    for on in subsets(FACTORS):
+    for on in subsets(tuple(speedups)):
         gain = math.prod(speedups[f] for f in on)
         gain *= math.prod(g for pair, g in (interactions or {}).items() if set(pair) <= on)
         samples[on] = {("p", b): drifts[b] / gain * generator.lognormvariate(0, noise) for b in range(blocks)}
@@ -92,3 +93,41 @@ def test_a_missing_point_is_named():
     del samples[frozenset({"kv", "lora"})]
     with pytest.raises(ValueError, match=r"missing kv\+lora"):
         attribute(samples)
+
+
+HOST_LIMITED = {"batching": 1.4, "kv": 1.0, "lora": 1.2, "runtime": 1.8}
+"""A GPU where KV handling saves nothing until the passes are recorded."""
+
+
+def test_four_factors_share_what_two_and_three_of_them_do_together():
+    found = attribute(step_times(HOST_LIMITED, {("kv", "runtime"): 1.96, ("batching", "kv", "lora"): 1.331}))
+    together, three = 1.96**0.5, 1.331 ** (1 / 3)
+    truth = {"batching": 1.4 * three, "kv": together * three, "lora": 1.2 * three, "runtime": 1.8 * together}
+    assert {f: r.value for f, r in found.contributions.items()} == pytest.approx(truth)
+    assert found.interactions["kv", "runtime"].value == pytest.approx(1.96)
+    assert found.interactions["batching", "runtime"].value == pytest.approx(1)
+    assert found.interactions["batching", "lora"].value == pytest.approx(1.331**0.5)  # over half of the orders a third is on
+    assert found.total.value == pytest.approx(1.4 * 1.2 * 1.8 * 1.96 * 1.331)
+
+
+def test_four_factors_close_exactly_and_are_the_mean_over_24_orders():
+    samples = step_times(
+        HOST_LIMITED, {("kv", "runtime"): 1.9, ("batching", "lora", "runtime"): 0.8}, blocks=5, noise=0.2, drift=0.3
+    )
+    found = attribute(samples)
+    assert len(samples) == 16
+    assert math.prod(c.value for c in found.contributions.values()) == pytest.approx(found.total.value, rel=1e-12)
+    mean = {on: sum(map(math.log, sample.values())) / len(sample) for on, sample in samples.items()}
+    for factor in FOUR:
+        effects = []
+        for order in permutations(FOUR):
+            before = frozenset(order[: order.index(factor)])
+            effects.append(mean[before] - mean[before | {factor}])
+        assert math.log(found.contributions[factor].value) == pytest.approx(sum(effects) / 24, rel=1e-9)
+
+
+def test_noise_leaves_the_truth_of_four_factors_inside_the_intervals():
+    found = attribute(step_times(HOST_LIMITED, {("kv", "runtime"): 1.96}, blocks=10, noise=0.03, drift=0.5))
+    truth = {"batching": 1.4, "kv": 1.4, "lora": 1.2, "runtime": 1.8 * 1.4}
+    assert all(contains(found.contributions[f], truth[f]) for f in FOUR)
+    assert contains(found.interactions["kv", "runtime"], 1.96) and contains(found.interactions["batching", "kv"], 1.0)

@@ -3,10 +3,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bench.commands import ablate
+from bench.defaults import complete
+from bench.registry import check
 from bench.result import load_result
 
 
@@ -70,3 +74,26 @@ def test_bad_input_exits_2(tmp_path):
     ]:
         code, _, text = bench(*arguments, results=tmp_path)
         assert code == 2 and words in text and text.count("\n") == 1
+
+
+def test_on_a_gpu_the_runtime_is_switched_too(monkeypatch):
+    """Sixteen points of vLLM, each uncompiled and recorded alike, and the fastest; what is loaded is compiled once."""
+    monkeypatch.setattr(ablate, "complete", lambda given: complete(given | {"device": "cpu"}))
+    loads, points = ablate._plan({"model": "opt-125m", "weights": "random"}, "vllm")
+    assert all(spec.variant in ("", "every position", "unpadded") for _, spec in points)
+    monkeypatch.setattr(
+        ablate, "complete", lambda given: replace(complete(given | {"device": "cpu"}), device="cuda", dtype="float16")
+    )
+    loads, points = ablate._plan({"model": "opt-125m", "weights": "random"}, "vllm")
+    assert len(points) == len(set(points)) == 16 + 2 + 1 + 4 + 2 + 2 + 2
+    factorial = [spec for load, spec in points if loads[load].executor == "vllm" and spec.lora != "dense" and spec.variant]
+    switched = {(s.variant, s.batching, s.kv, s.lora) for s in factorial}
+    assert switched == {
+        (variant, batching, kv, lora)
+        for variant in ("uncompiled", "recorded")
+        for batching in ("sequential", "paired")
+        for kv in ("recompute", "shared")
+        for lora in ("unfused", "fused")
+    }
+    for _, spec in points:
+        check(spec)

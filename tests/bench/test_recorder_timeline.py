@@ -352,3 +352,34 @@ def test_what_the_allocator_held_besides_known_tensors_and_other_executors():
 def test_a_mark_that_is_no_bucket_is_an_error():
     with pytest.raises(ValueError, match="'gem' is no bucket; choose one of gemm, attention"):
         api.mark("gem")
+
+
+def plain_products(start, number, phase="zo.score"):
+    """A pass launched kernel by kernel: a layer's product, an adapter's two and its sum, as unfused products are."""
+    names = ["nvjet_a", "nvjet_b", "nvjet_c", "vectorized_add", "flash_fwd_kernel"]
+    marked = [mark(phase, start + 1, 80), mark("zo.op.lora_shrink_expand", start + 20, 40)]
+    calls = [call("cudaLaunchKernel", start + 10 + 15 * i, number + i) for i in range(5)]
+    return marked + calls + [gpu(name, start + 12 + 15 * i, 10, number + i) for i, name in enumerate(names)]
+
+
+def test_kernels_of_a_recorded_pass_are_told_by_the_same_kernels_launched_one_by_one():
+    """By names alone the adapter's products would be products of the layer, and its sum a sum."""
+    warm = [mark("zo.warmup", 0, 100), *plain_products(0, 100)]
+    graph = [mark("zo.step 0", 200, 100), mark("zo.score", 201, 90), call("cudaGraphLaunch", 205, 1)]
+    names = ["nvjet_a", "nvjet_b", "nvjet_c", "vectorized_add", "flash_fwd_kernel", "nvjet_last", "strange_kernel"]
+    graph += [gpu(name, 210 + 10 * i, 10, 1) for i, name in enumerate(names)]
+    found = recorder(TimeBreakdown, warm + graph).collect()
+    assert found["buckets"] == {"gemm": us(20), "attention": us(10), "lora_shrink_expand": us(30), "other": us(10)}
+    assert found["recorded"] == {"order": us(50), "name": us(10), "unknown": us(10)}
+    assert found["phases"].keys() == {"score"} and found["steps"] == 1
+    alone = recorder(TimeBreakdown, graph).collect()
+    assert alone["buckets"] == {"gemm": us(40), "norm_activation": us(10), "attention": us(10), "other": us(10)}
+    assert alone["recorded"] == {"order": 0, "name": us(60), "unknown": us(10)}
+    assert recorder(TimeBreakdown, STEP[:-4]).collect()["recorded"] is None
+
+
+def test_a_kernel_alone_is_placed_nowhere():
+    """Two kernels in a row of equal names may be any: only longer runs are told by their order."""
+    warm = [mark("zo.warmup", 0, 100), *plain_products(0, 100)]
+    graph = [mark("zo.step 0", 200, 100), call("cudaGraphLaunch", 205, 1), gpu("nvjet_b", 210, 10, 1), gpu("nvjet_c", 220, 10, 1)]
+    assert recorder(TimeBreakdown, warm + graph).collect()["recorded"] == {"order": 0, "name": us(20), "unknown": 0}

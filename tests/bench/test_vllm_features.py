@@ -11,10 +11,12 @@ import torch
 from plain_loop import tiny_spec
 
 from bench.data import ModelSource, TaskData
+from bench.executors.vllm import forward
 from bench.executors.vllm.executor import VllmExecutor
+from bench.executors.vllm.graphs import Recording, Recordings
 from bench.registry import make_workload
 from workloads.reference import reference_losses
-from workloads.tasks.ragged import tree_rows
+from workloads.tasks.ragged import full_rows, tree_rows
 
 POINTS = [
     (loop, batching, kv, lora)
@@ -72,23 +74,43 @@ def test_evaluation_agrees_between_the_loops(executor: VllmExecutor, tiny_task: 
     assert torch.allclose(found[0], found[1], rtol=0, atol=2e-5)
 
 
-@torch.inference_mode()
-def test_a_pass_staged_for_a_size_serves_any_batch_that_fits(executor: VllmExecutor, tiny_task: TaskData) -> None:
-    """What a CUDA graph replays, called here: the buffers alone tell it which batch it runs, of as many rows or fewer."""
-    use(executor, "resident", "paired", "shared", "fused")
+def played_back(run: Callable[[], torch.Tensor]) -> tuple[Callable[[], object], torch.Tensor]:
+    """A recording as the CPU can have one: the pass again, which finds its batch in the buffers alone, into the same memory."""
+    out = run().clone()
+    return lambda: out.copy_(run()), out
+
+
+@pytest.mark.parametrize("lora", ["fused", "unfused"])
+@pytest.mark.parametrize("batching", ["sequential", "paired"])
+@pytest.mark.parametrize("kv", ["recompute", "shared"])
+def test_a_recorded_pass_scores_every_batch_that_fits(
+    executor: VllmExecutor,
+    source: ModelSource,
+    tiny_task: TaskData,
+    monkeypatch: pytest.MonkeyPatch,
+    batching: str,
+    kv: str,
+    lora: str,
+) -> None:
+    """What a CUDA graph replays, called here: of as many rows or fewer, where the states of both probes are told apart."""
     zo = executor._llm.llm_engine.model_executor.driver_worker.worker.zo
-    zo.prepare(make_workload(SPEC).plan(0))
-    batches = [tiny_task.train, tiny_task.train[3:]]
-    rows = [tree_rows(batch, 2, 16) for batch in batches]
-    truth = [zo.forward.hidden(one, zo.slot_of).clone() for one in rows]
-    n, total = len(rows[0].lengths), len(rows[0].tokens)
-    run, mappings = zo.forward._stage(n, zo.slot_of, total + 9)
-    for one, expected in zip(rows, truth, strict=True):
-        tokens = len(one.tokens)
-        zo.forward._fill(one, n, tokens, total + 9, mappings)
-        zo.forward._map_tokens(one, zo.slot_of)
-        assert torch.allclose(run()[:tokens], expected, rtol=0, atol=1e-5)
-    assert len(rows[1].lengths) < n and len(rows[1].tokens) < total
+    recordings = Recordings(played_back)
+    monkeypatch.setattr(zo.forward, "_recordings", recordings)
+    rows = (tree_rows if kv == "shared" else full_rows)(tiny_task.train, 1 if batching == "sequential" else 2)
+    monkeypatch.setattr(forward, "recorded_sizes", lambda tokens: [len(rows.tokens) // 3, len(rows.tokens) + 18])
+    use(executor, "resident", batching, kv, lora)
+    found: list[Recording] = []
+    find = recordings.find
+    monkeypatch.setattr(recordings, "find", lambda *given: found.append(find(*given)) or found[-1])
+    for batch in (tiny_task.train, tiny_task.train[3:], tiny_task.train[2:5]):
+        losses = executor.score(batch, make_workload(SPEC).plan(0))
+        truth = reference_losses(source, SPEC, batch, make_workload(SPEC).plan(0))
+        assert torch.allclose(losses, truth, rtol=0, atol=2e-5)
+    passes = 1 if batching == "paired" else 2
+    assert len(found) == 3 * passes and all(found)
+    assert {one.staged.share for one in found} == ({0} if lora == "fused" else {one.padded * passes // 2 for one in found})
+    with executor.unrecorded():
+        assert torch.equal(executor.score(batch, make_workload(SPEC).plan(0)), losses)
 
 
 def test_a_resident_step_runs_the_modules_that_vllm_built(executor: VllmExecutor, tiny_task: TaskData) -> None:

@@ -111,7 +111,7 @@ def attention(
         counts, lengths = start[1:] - start[:-1], seq_lens[: len(start) - 1]
         blocks = (lengths + block - 1) // block
         form = torch.where(counts == lengths, PREFILL, counts.clamp(max=CHUNK))
-        keys = torch.where(counts > 0, blocks * FORMS + form, -1)  # rows of a group share shape and mask form
+        keys = torch.where((counts > 0) & (lengths > 0), blocks * FORMS + form, -1)  # rows of a group share shape and mask form
         for group in keys.unique().tolist():
             if group < 0:
                 continue

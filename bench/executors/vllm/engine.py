@@ -74,7 +74,7 @@ def start(
             skip_tokenizer_init=True,
             seed=spec.seed,
             max_model_len=length,
-            max_num_seqs=rows,
+            max_num_seqs=rows + slots,  # a spaced batch has a row between every two probes
             max_num_batched_tokens=tokens,
             block_size=BLOCK,
             kv_cache_memory_bytes=kv_bytes(
@@ -141,17 +141,23 @@ def lora_kernels(device: str) -> Iterator[None]:
 def _runtime(spec: RunSpec, tokens: int) -> dict[str, Any]:
     """Eager on the CPU; on a GPU compiled, with piecewise graphs for the token counts steps have.
 
-    Fine sizes where most steps fall, so that little is padded; the rare longer ones run compiled without a graph. Adapters are
-    used in every step, so nothing is captured without them. Plain products per probe (`unfused`) cannot be captured at all.
+    Adapters are used in every step, so nothing is captured without them. Plain products per probe (`unfused`) are not compiled:
+    the compiled model has the fused kernels in it.
     """
     if spec.device == "cpu":
         return {"enforce_eager": True}
     settings: dict[str, Any] = {"gpu_memory_utilization": 0.05}  # only a check at the start: the KV pool's size is given in bytes
     if spec.lora == "unfused":
         return settings | {"enforce_eager": True}
-    sizes = [size for size in (*range(64, 640, 32), *range(640, 1281, 64), *range(1408, 1793, 128)) if size <= tokens] or [tokens]
+    sizes = recorded_sizes(tokens)
     graphs = {"cudagraph_mode": "PIECEWISE", "cudagraph_capture_sizes": sizes, "cudagraph_specialize_lora": False}
     return settings | {"compilation_config": graphs}
+
+
+def recorded_sizes(tokens: int) -> list[int]:
+    """Padded token counts that passes of up to so many tokens are recorded for: fine where most steps fall, so that little is
+    padded; the rare longer ones run without a recording."""
+    return [size for size in (*range(64, 640, 32), *range(640, 1281, 64), *range(1408, 1793, 128)) if size <= tokens] or [tokens]
 
 
 def forward_tokens(kv: str, probes: int, enough: int) -> Tokens:

@@ -6,7 +6,8 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +165,15 @@ class VllmExecutor:
             raise UsageError("--lora dense: the engine was started without adapter slots; start it with --lora fused to switch")
         self.spec = self._bounded(spec)
         self._rpc("zo_use", self.spec)
+
+    @contextmanager
+    def unrecorded(self) -> Iterator[None]:
+        """While it lasts, recorded passes run kernel by kernel, so that a profiler sees what each kernel is for."""
+        self._rpc("zo_replays", False)
+        try:
+            yield
+        finally:
+            self._rpc("zo_replays", True)
 
     def details(self) -> dict[str, Any]:
         found = self._rpc("zo_facts") | {

@@ -6,7 +6,7 @@ forward context. Written against vLLM 0.26's first model runner (GPUModelRunner 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -15,24 +15,29 @@ from vllm.config import CUDAGraphMode
 from vllm.forward_context import BatchDescriptor, set_forward_context
 
 from bench.executors.vllm import lora_meta
-from bench.executors.vllm.graphs import ForwardGraphs, Kind
-from bench.executors.vllm.lora import SegmentedLora, UnfusedLora, segments_of
+from bench.executors.vllm.engine import recorded_sizes
+from bench.executors.vllm.graphs import CudaRecorder, Recordings, Staged
+from bench.executors.vllm.lora import SegmentedLora, UnfusedLora, segments
+from bench.executors.vllm.packing import Packed, pack
 from bench.executors.vllm.shards import recording
 from workloads.tasks.ragged import Rows, synthetic
 
 
 class Forward:
-    """runner: vLLM's model runner. `compiled`: run what torch.compile made of the model, and `graphs`: in CUDA graphs, where
-    there are any."""
+    """runner: vLLM's model runner. `compiled`: run what torch.compile made of the model; `recorded`: and whole passes, or vLLM's
+    pieces of compiled ones, as CUDA graphs, where there are any; without `replays` recorded passes run kernel by kernel, the very
+    kernels of the recording in its order."""
 
     def __init__(self, runner: Any) -> None:
         self.runner = runner
         self.device: torch.device = runner.device
         self.block = int(runner.input_batch.block_table[0].block_size)
-        self.compiled = self.graphs = True
+        self.compiled = self.recorded = True
+        self.form = "fused"
         self._manager: Any = runner.lora_manager._adapter_manager if runner.lora_config else None
         self._fused = self._manager.punica_wrapper_mapping if self._manager else {}
-        self._graphs = ForwardGraphs()
+        self._recordings = Recordings(CudaRecorder() if self.device.type == "cuda" else None)
+        self.replays = True
         if not runner.vllm_config.cache_config.enable_prefix_caching:
             self._share_kv_pool()
 
@@ -51,7 +56,7 @@ class Forward:
 
     def use_lora(self, form: str) -> None:
         """`fused`: vLLM's LoRA kernels for this platform; `unfused`: plain products per layer and probe."""
-        manager = self._manager
+        manager, self.form = self._manager, form
         if form == "unfused":
             capacity = self.runner.scheduler_config.max_num_batched_tokens
             plain = UnfusedLora(capacity, self.runner.scheduler_config.max_num_seqs, self.device)
@@ -66,13 +71,15 @@ class Forward:
     def hidden(self, rows: Rows, slots: list[int]) -> torch.Tensor:
         """Final hidden states [tokens, hidden] of every row. slots: the adapter slot of each probe of the rows, -1 for none."""
         runner, n, total = self.runner, len(rows.lengths), len(rows.tokens)
-        kept = self._graphs.find(_kind(n, slots), total) if self.graphs else None
+        kept = self._recordings.find((n, self._constants(slots)), total) if self.recorded else None
         if kept is not None:
-            n = kept.rows
-            self._fill(rows, n, total, kept.padded, kept.mappings)
+            packed = pack(rows, kept.rows, kept.padded, self.block, kept.staged.share)
+            self._fill(packed, kept.staged.mappings)
             self._map_tokens(rows, slots)
-            kept.graph.replay()
-            return kept.out[:total]
+            if not self.replays:
+                return packed.real(kept.staged.run())
+            kept.replay()
+            return packed.real(kept.out)
         longest = int(rows.lengths.max())
         mode, descriptor, *_ = runner._determine_batch_execution_and_padding(
             num_tokens=total,
@@ -80,57 +87,70 @@ class Forward:
             num_scheduled_tokens_np=rows.lengths,
             max_num_scheduled_tokens=longest,
             use_cascade_attn=False,
-            force_eager=not self.graphs,
+            force_eager=not (self.compiled and self.recorded),
             force_has_lora=max(slots) >= 0,
             force_num_active_loras=len(set(slots) - {-1}),
         )
         padded = descriptor.num_tokens
-        by_group, by_layer = runner._get_slot_mappings(
-            num_tokens_padded=padded, num_reqs_padded=n, num_tokens_unpadded=total, ubatch_slices=None
-        )
-        self._fill(rows, n, total, padded, tuple(by_group.values()))
-        metadata, _ = runner._build_attention_metadata(
-            num_tokens=total, num_reqs=n, max_query_len=longest, slot_mappings=by_group
-        )
+        by_group, by_layer = self._slot_mappings(n, total, padded)
+        self._fill(pack(rows, n, padded, self.block), tuple(by_group.values()))
+        metadata = self._metadata(n, total, longest, by_group)
         self._map_tokens(rows, slots)
         return self._run(padded, metadata, by_layer, mode, descriptor)[:total]
 
     @torch.inference_mode()
-    def capture(self, n: int, slots: list[int], tokens: tuple[int, int]) -> None:
-        """Capture graphs for batches of n rows that have between tokens[0] and tokens[1] tokens, where there are graphs."""
-        config = self.runner.compilation_config
-        if self.device.type != "cuda" or not self.compiled or not config.cudagraph_capture_sizes:
-            return
-        sizes, most = sorted(config.cudagraph_capture_sizes), n * self.runner.max_model_len
-        last = next((size for size in sizes if size >= tokens[1]), sizes[-1])
+    def record(self, n: int, slots: list[int], tokens: tuple[int, int]) -> None:
+        """Record passes for batches of n rows that have between tokens[0] and tokens[1] tokens, where passes can be recorded."""
+        probes, limit = len(slots), self.runner.scheduler_config.max_num_batched_tokens
+        sizes = [size // probes * probes for size in recorded_sizes(limit)]
+        last, most = next((size for size in sizes if size >= tokens[1]), sizes[-1]), n * self.runner.max_model_len
         wanted = [size for size in sizes if max(n, tokens[0]) <= size <= min(last, most)]
         with recording(self.device):
-            self._graphs.capture(_kind(n, slots), wanted, lambda padded: self._stage(n, slots, padded))
+            self._recordings.record((n, self._constants(slots)), wanted, lambda padded: self._stage(n, slots, padded))
 
-    def _stage(self, n: int, slots: list[int], padded: int) -> tuple[Callable[[], torch.Tensor], Sequence[torch.Tensor]]:
+    def _constants(self, slots: list[int]) -> Hashable:
+        """What a recording cannot be told by its buffers: of plain products also which slots they read."""
+        same = (self.compiled, len(slots), max(slots) >= 0)
+        return (*same, tuple(slots)) if self.form == "unfused" else same
+
+    def _stage(self, n: int, slots: list[int], padded: int) -> Staged:
         """A batch that fills a padded size, in the buffers, and the pass over any batch of n rows that they hold by then.
 
         The pass builds what attention needs itself: a recording then has the kernel that plans FlashAttention's work, once for
-        all layers, and every replay plans for the batch it finds.
+        all layers, and every replay plans for the batch it finds. Plain products read each probe's tokens at a fixed offset.
         """
-        runner = self.runner
-        lengths = np.diff(np.arange(n + 1, dtype=np.int64) * padded // n).astype(np.int32)
-        rows = synthetic(lengths, len(slots))
-        by_group, by_layer = runner._get_slot_mappings(
-            num_tokens_padded=padded, num_reqs_padded=n, num_tokens_unpadded=padded, ubatch_slices=None
-        )
+        runner, probes = self.runner, len(slots)
+        each, per_probe = padded // probes, n // probes
+        share = each if self.form == "unfused" else 0
+        lengths = np.diff(np.arange(per_probe + 1, dtype=np.int64) * each // per_probe).astype(np.int32)
+        rows = synthetic(lengths, 1).repeated(probes)
+        packed = pack(rows, n, padded, self.block, share)
+        by_group, by_layer = self._slot_mappings(packed.rows, padded, padded)
         mappings = tuple(by_group.values())
-        self._fill(rows, n, padded, padded, mappings)
+        self._fill(packed, mappings)
         self._map_tokens(rows, slots)
+        wrapper = next(iter(self._manager.punica_wrapper_mapping.values())) if share else None
+        fixed = [(slot, at * share, (at + 1) * share) for at, slot in enumerate(slots)]
 
         def run() -> torch.Tensor:
-            runner.optimistic_seq_lens_cpu[:n] = runner.max_model_len  # the longest that any replay may have
-            metadata, _ = runner._build_attention_metadata(
-                num_tokens=padded, num_reqs=n, max_query_len=runner.max_model_len, slot_mappings=by_group
-            )
+            if wrapper is not None:
+                wrapper.segments = fixed
+            runner.optimistic_seq_lens_cpu[: packed.rows] = runner.max_model_len  # the longest that any replay may have
+            metadata = self._metadata(packed.rows, padded, max(runner.max_model_len, share), by_group)
             return self._run(padded, metadata, by_layer, CUDAGraphMode.NONE, BatchDescriptor(padded))
 
-        return run, mappings
+        return Staged(run, mappings, share)
+
+    def _slot_mappings(self, n: int, total: int, padded: int) -> tuple[Any, Any]:
+        return self.runner._get_slot_mappings(
+            num_tokens_padded=padded, num_reqs_padded=n, num_tokens_unpadded=total, ubatch_slices=None
+        )
+
+    def _metadata(self, n: int, total: int, longest: int, by_group: Any) -> Any:
+        metadata, _ = self.runner._build_attention_metadata(
+            num_tokens=total, num_reqs=n, max_query_len=longest, slot_mappings=by_group
+        )
+        return metadata
 
     def _run(self, padded: int, metadata: Any, by_layer: Any, mode: CUDAGraphMode, descriptor: BatchDescriptor) -> torch.Tensor:
         runner = self.runner
@@ -154,54 +174,35 @@ class Forward:
         """Tell the LoRA kernels the slot of every token."""
         if self._manager is None:
             return
-        slots = np.repeat(np.array(states, dtype=np.int32)[rows.states], rows.lengths)
         wrapper = next(iter(self._manager.punica_wrapper_mapping.values()))
         if isinstance(wrapper, SegmentedLora):
-            wrapper.segments = segments_of(slots.tolist())
+            wrapper.segments = segments(rows, states)
         else:
+            slots = np.repeat(np.array(states, dtype=np.int32)[rows.states], rows.lengths)
             lora_meta.fill(wrapper.token_mapping_meta, slots, self.to_device)
         self._manager._last_mapping = None  # what vLLM remembers having set for its own requests no longer holds
 
-    def _fill(self, rows: Rows, n: int, total: int, padded: int, mappings: tuple[torch.Tensor, ...]) -> None:
-        """Copy a batch's layout into the runner's buffers with one transfer. mappings: where the KV slot of each token goes."""
-        runner = self.runner
-        own = np.pad(rows.lengths, (0, n - len(rows.lengths)))  # rows that a graph has beyond the batch's are empty
-        lengths = own + np.pad(rows.prior, (0, n - len(rows.prior)))
-        starts = np.concatenate([[0], np.cumsum(own)]).astype(np.int32)
-        within, blocks = rows.positions(), self._blocks(rows, n)
-        per_row = blocks.shape[1]
-        slots = np.full(padded, -1, dtype=np.int32)  # the padding writes no keys and values
-        slots[:total] = blocks[np.repeat(np.arange(n), own), within // self.block] * self.block + within % self.block
-        packed = self.to_device(np.concatenate([rows.tokens, within, slots, starts, lengths]))
-        tokens, positions, slot_mapping, start_loc, seq_lens = packed.split([total, total, padded, n + 1, n])
-        runner.input_ids.gpu[:total].copy_(tokens)
-        runner.positions[:total].copy_(positions)
-        runner.query_start_loc.np[: n + 1] = starts
-        runner.query_start_loc.np[n + 1 :] = starts[-1]
+    def _fill(self, packed: Packed, mappings: tuple[torch.Tensor, ...]) -> None:
+        """Copy a batch into the runner's buffers with one transfer. mappings: where the KV slot of each token goes."""
+        runner, n = self.runner, packed.rows
+        parts = (packed.tokens, packed.positions, packed.slots, packed.starts, packed.lengths)
+        copied = self.to_device(np.concatenate(parts)).split([len(part) for part in parts])
+        tokens, positions, slot_mapping, start_loc, seq_lens = copied
+        runner.input_ids.gpu[: len(tokens)].copy_(tokens)
+        runner.positions[: len(positions)].copy_(positions)
+        runner.query_start_loc.np[: n + 1] = packed.starts
+        runner.query_start_loc.np[n + 1 :] = packed.starts[-1]
         runner.query_start_loc.gpu[: n + 1].copy_(start_loc)
-        runner.query_start_loc.gpu[n + 1 :].fill_(int(starts[-1]))
-        runner.optimistic_seq_lens_cpu[:n] = torch.from_numpy(lengths)
+        runner.query_start_loc.gpu[n + 1 :].fill_(int(packed.starts[-1]))
+        runner.optimistic_seq_lens_cpu[:n] = torch.from_numpy(packed.lengths)
         runner.optimistic_seq_lens_cpu[n:] = 0
         runner.seq_lens[:n].copy_(seq_lens)
         runner.seq_lens[n:].zero_()
-        table = runner.input_batch.block_table[0].block_table
-        table.np[:n, :per_row] = blocks
-        table.gpu[:n, :per_row].copy_(self.to_device(blocks))
+        table, per_row = runner.input_batch.block_table[0].block_table, packed.blocks.shape[1]
+        table.np[:n, :per_row] = packed.blocks
+        table.gpu[:n, :per_row].copy_(self.to_device(packed.blocks))
         for mapping in mappings:
-            mapping[:padded].copy_(slot_mapping)
-
-    def _blocks(self, rows: Rows, n: int) -> np.ndarray:
-        """Where each row keeps its keys and values [n, blocks]: it begins with its parent's blocks, which the same layer has
-        written by the time anything attends to them."""
-        taken, needed = rows.prior // self.block, -(-(rows.lengths + rows.prior) // self.block)
-        ends = np.cumsum(needed - taken)
-        at = np.arange(max(1, int(needed.max())))
-        own = (at >= taken[:, None]) & (at < needed[:, None])
-        blocks = np.zeros((n, len(at)), dtype=np.int32)  # block 0 is vLLM's null block
-        blocks[: len(needed)] = np.where(own, 1 + (ends - needed)[:, None] + at, 0)
-        for row in np.flatnonzero(rows.prior):  # parents come before their children
-            blocks[row, : taken[row]] = blocks[rows.parents[row], : taken[row]]
-        return blocks
+            mapping[: len(slot_mapping)].copy_(slot_mapping)
 
     def to_device(self, array: np.ndarray) -> torch.Tensor:
         """A host array on the device; from pinned memory, so the host does not wait."""
@@ -209,7 +210,3 @@ class Forward:
         if self.device.type == "cpu":
             return tensor
         return tensor.pin_memory().to(self.device, non_blocking=True)
-
-
-def _kind(n: int, slots: list[int]) -> Kind:
-    return n, len(slots), max(slots) >= 0

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
 from vllm.lora.layers import LoRAMapping
 from vllm.lora.punica_wrapper.punica_base import PunicaWrapperBase
 
 from bench.api import mark
 from bench.executors.vllm.rows import FEW, NARROW, at_least
+from workloads.tasks.ragged import Rows
 
 Segment = tuple[int, int, int]
 
@@ -28,6 +30,12 @@ def segments_of(slots: Sequence[int]) -> list[Segment]:
             found.append((slot, at, at + length))
         at += length
     return found
+
+
+def segments(rows: Rows, slots: Sequence[int]) -> list[Segment]:
+    """The tokens of each probe of a batch, where it has a slot."""
+    ends = np.append(0, np.cumsum(rows.lengths))[np.searchsorted(rows.states, np.arange(len(slots) + 1))].tolist()
+    return [(slot, ends[at], ends[at + 1]) for at, slot in enumerate(slots) if slot >= 0]
 
 
 class SegmentedLora(PunicaWrapperBase):

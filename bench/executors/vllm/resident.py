@@ -84,16 +84,16 @@ class Resident:
         """Switch features between steps; the parameters stay what they are. Plain products per probe are never compiled."""
         self.batching, self.kv, self.lora, self.loop = spec.batching, spec.kv, spec.lora, spec.loop
         self.most = spec.max_tokens
-        self.forward.compiled = spec.variant != "uncompiled" and self.lora != "unfused"
-        self.forward.graphs = self.forward.compiled and spec.variant != "no graphs"
+        self.forward.compiled = spec.variant not in ("uncompiled", "recorded") and self.lora != "unfused"
+        self.forward.recorded = spec.variant in ("", "recorded")
         if self.slots is not None:
             self.forward.use_lora(self.lora)
         self.moved.keep_copy(self.lora == "dense")
-        if self.forward.graphs and self.loop == "resident":
-            slots = [-1] if self.lora == "dense" else self.slot_of if self.batching == "paired" else self.slot_of[:1]
-            rows, fewest, most = (len(slots) * number for number in self._reach[self.kv])
-            most = min(most, self.most or most)
-            self.forward.capture(rows, slots, (min(fewest, most), most))
+        if self.forward.recorded and self.loop == "resident":
+            for slots in [[-1]] if self.lora == "dense" else self._groups(len(self.slot_of)):
+                rows, fewest, most = (len(slots) * number for number in self._reach[self.kv])
+                most = min(most, self.most or most)
+                self.forward.record(rows, slots, (min(fewest, most), most))
 
     @torch.inference_mode()
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
@@ -106,10 +106,8 @@ class Resident:
     @torch.inference_mode()
     def score_prepared(self, batch: Batch, probes: int) -> torch.Tensor:
         """Losses of the states that stand in the first slots."""
-        used = self.slot_of[:probes]
         with phase("score"):
-            groups = [used] if self.batching == "paired" else [[slot] for slot in used]
-            return from_first(torch.cat([self._losses(batch, group) for group in groups]))
+            return from_first(torch.cat([self._losses(batch, group) for group in self._groups(probes)]))
 
     @torch.inference_mode()
     def prepare(self, probes: Sequence[Probe]) -> None:
@@ -195,6 +193,11 @@ class Resident:
             "accumulated_state": held["accumulated_state"] + trained,
             "running_means": held["running_means"],
         }
+
+    def _groups(self, probes: int) -> list[list[int]]:
+        """The slots that are scored together, pass by pass."""
+        used = self.slot_of[:probes]
+        return [used] if self.batching == "paired" else [[slot] for slot in used]
 
     def _losses(self, batch: Batch, slots: list[int]) -> torch.Tensor:
         def loss(examples: Batch) -> torch.Tensor:

@@ -79,6 +79,9 @@ class ZoWorker:
     def zo_use(self, spec: RunSpec) -> None:
         self.zo.use(spec)
 
+    def zo_replays(self, wanted: bool) -> None:
+        self.zo.forward.replays = wanted
+
     def zo_facts(self) -> dict[str, Any]:
         return self.zo.facts()
 
