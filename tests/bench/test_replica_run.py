@@ -64,7 +64,7 @@ def steps_in(results: Path) -> int:
     return found[0].read_bytes().count(b'"event":"step"') if found else 0
 
 
-def until(reached: Callable[[], bool], seconds: float = 90.0) -> None:
+def until(reached: Callable[[], bool], seconds: float = 400.0) -> None:
     deadline = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < deadline
@@ -90,7 +90,7 @@ def test_a_second_terminal_joins_a_running_job(tmp_path: Path) -> None:
             until(lambda: steps_in(results) >= 5 or run.poll() is not None)
             assert run.poll() is None, run.communicate()
             with terminal("--address", address, folder=folder):
-                out, err = run.communicate(timeout=240)
+                out, err = run.communicate(timeout=400)
     assert run.returncode == 0, err
     (path,) = results.glob(f"local/*{SUFFIX}")
     session = json.loads(Path(json.loads(out.splitlines()[-1])["path"]).read_text())["sessions"][0]
