@@ -43,6 +43,7 @@ soak: $(INSTALLED)
 	$(BIN)/python -m pytest tests/workloads/test_rows_fuzz.py --hypothesis-profile soak
 	$(BIN)/python -m pytest tests/baselines/test_families_fuzz.py --hypothesis-profile soak
 	$(BIN)/python -m pytest tests/bench/test_vllm_families.py --families all
+	$(BIN)/python -m bench serve-bench --rates 4 --rounds 1 --seconds 5 --results results/local/soak
 	$(BIN)/python tests/bench/same.py 20 --unit session --units 3
 	$(BIN)/python tests/bench/same.py 20 --unit block --executor vllm
 
