@@ -54,7 +54,7 @@ def test_what_is_read_and_how_large_a_forward_may_be_is_said_once_for_each_execu
     assert len(said) == len(set(said)) and sum(line.startswith("data: sst2, generated: ") for line in said) == 1
     for executor in ("vllm", "eager", "official"):
         (size,) = [line for line in said if line.startswith(f"{executor}: a step takes ")]
-        assert " of at most " in size and f"{executor}: warning: the sentences are generated" in text
+        assert " of at most " in size and f"{executor}: warning: the rows are generated" in text
 
 
 def test_a_second_call_measures_nothing_again(ablation):
