@@ -143,13 +143,14 @@ def test_other_methods_train_by_rewards_too(
     assert all(torch.equal(theirs, ours) for theirs, ours in found)
 
 
-@pytest.mark.parametrize("control", [False, True])
-def test_members_with_better_answers_pull_the_model(control: bool, opt_tiny: ModelSource, task: TaskData) -> None:
-    """Fifty steps on eager; in the control the members' losses are dealt out anew, so that they say nothing of who had them."""
+@pytest.mark.parametrize("turned", [False, True])
+def test_members_with_better_answers_pull_the_model(turned: bool, opt_tiny: ModelSource, task: TaskData) -> None:
+    """Fifty steps on eager, towards the better members and away from them. Random losses are no control here: at this rate the
+    model drifts, and may drift into repeating a word that is rewarded."""
     spec = replace(spec_of("eager"), batch_size=8)
     executor, method, stream = EagerExecutor(), make_workload(spec), batch_stream(task.train, 8, spec.seed)
     executor.load(spec, opt_tiny, task)
-    held_out, dealt = task.eval[:150], torch.Generator().manual_seed(0)
+    held_out = task.eval[:150]
 
     def score() -> float:
         return judge(task, held_out, None, executor.generate(held_out)).score
@@ -157,11 +158,10 @@ def test_members_with_better_answers_pull_the_model(control: bool, opt_tiny: Mod
     before = score()
     for step in range(50):
         losses = executor.score(next(stream), method.plan(step))
-        order = torch.randperm(len(losses), generator=dealt) if control else torch.arange(len(losses))
-        executor.apply(method.update(step, losses[order]))
+        executor.apply(method.update(step, -losses if turned else losses))
     after = score()
-    print(f"\nreward {before:.3f} -> {after:.3f}{', control' if control else ''}")
-    assert (after - before > 0.12) != control
+    print(f"\nreward {before:.3f} -> {after:.3f}{', turned round' if turned else ''}")
+    assert after < before - 0.12 if turned else after > before + 0.12
 
 
 def test_a_run_by_rewards_is_journalled_resumed_and_measured(bench: Callable[..., Any], tmp_path: Path) -> None:
