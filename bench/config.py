@@ -22,6 +22,7 @@ VARIANTS = {
     "uncompiled": "vllm on a GPU: neither torch.compile nor CUDA graphs",
     "recorded": "vllm on a GPU: not compiled, each pass one CUDA graph",
     "no graphs": "vllm on a GPU: torch.compile without CUDA graphs",
+    "pooled attention": "vllm on a GPU: vLLM's own attention, which keeps keys and values in a pool",
 }
 """Rungs of the attribution that are no feature: an executor is switched to one of them, never started with it."""
 

@@ -68,7 +68,8 @@ def run_kernels() -> Callable[..., None]:
 
     def run(program: str, *arguments: str, device: str = found) -> None:
         interpreted = {"TRITON_INTERPRET": "1"} if device == "cpu" else {}
-        environment = os.environ | {"TORCHDYNAMO_DISABLE": "1"} | interpreted
+        found_here = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+        environment = os.environ | {"TORCHDYNAMO_DISABLE": "1"} | found_here | interpreted
         command = [sys.executable, "-c", program, device, *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-2000:]

@@ -20,7 +20,7 @@ ENTRY = ExecutorEntry(
         dtypes={"cpu": DTYPES, "cuda": ("float16", "bfloat16")},
         max_rank={"lowrank": 256, "factorized": 512},
         max_adapter_rank=512,
-        variants=("uncompiled", "recorded", "no graphs"),
+        variants=("uncompiled", "recorded", "no graphs", "pooled attention"),
         rewards=True,
         tensor_parallel=True,
     ),

@@ -18,6 +18,7 @@ from bench.config import RunSpec
 from bench.data import Batch, ModelSource
 from bench.errors import UsageError
 from bench.executors.vllm import engine
+from bench.executors.vllm.packing import Reach
 from bench.executors.vllm.refusals import check_model
 from bench.executors.vllm.requests import Requested, RequestWork
 from bench.registry import check, make_workload
@@ -276,15 +277,18 @@ class VllmExecutor:
         most = self.spec.max_tokens
         return passes(batch, self._task.objective, engine.forward_tokens(self.spec.kv, probes, most), most)
 
-    def _reach(self) -> dict[str, tuple[int, int, int]]:
-        """By KV handling: most rows of one probe's share of a batch, and the fewest and most tokens to expect of it."""
+    def _reach(self) -> dict[str, Reach]:
+        """By KV handling."""
         train, size = self._task.train, self.spec.batch_size
         single = self._task.single_token_options
         shared = [len(e.prompt) if single else len(tree_rows([e], 1, engine.BLOCK).tokens) for e in train]
         whole = [sum(len(row) for row, _ in e.rows()) for e in train]
         options = max(len(e.options) for e in train)
         rows = size if single else size * options
-        return {"shared": (rows, *sum_range(shared, size)), "recompute": (size * options, *sum_range(whole, size))}
+        return {
+            "shared": Reach(rows, *sum_range(shared, size), whole=single),
+            "recompute": Reach(size * options, *sum_range(whole, size), whole=True),
+        }
 
     def _open_slots(self, scoped: dict[str, tuple[int, ...]]) -> list[Any]:
         if not self._slots:

@@ -7,6 +7,7 @@ forward context. Written against vLLM 0.26's first model runner (GPUModelRunner 
 from __future__ import annotations
 
 from collections.abc import Hashable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from vllm.forward_context import BatchDescriptor, set_forward_context
 
 from bench.executors.vllm import lora_meta
 from bench.executors.vllm.engine import recorded_sizes
+from bench.executors.vllm.gpu_attention import WholeRows
 from bench.executors.vllm.graphs import CudaRecorder, Recordings, Staged
 from bench.executors.vllm.lora import SegmentedLora, UnfusedLora, segments
-from bench.executors.vllm.packing import Packed, pack
+from bench.executors.vllm.packing import Packed, Reach, pack
 from bench.executors.vllm.shards import recording
 from workloads.tasks.ragged import Rows, synthetic
 
@@ -26,7 +28,7 @@ from workloads.tasks.ragged import Rows, synthetic
 class Forward:
     """runner: vLLM's model runner. `compiled`: run what torch.compile made of the model; `recorded`: and whole passes, or vLLM's
     pieces of compiled ones, as CUDA graphs, where there are any; without `replays` recorded passes run kernel by kernel, the very
-    kernels of the recording in its order."""
+    kernels of the recording in its order; `pooled`: attention is vLLM's own, through its KV pool."""
 
     def __init__(self, runner: Any) -> None:
         self.runner = runner
@@ -38,8 +40,17 @@ class Forward:
         self._fused = self._manager.punica_wrapper_mapping if self._manager else {}
         self._recordings = Recordings(CudaRecorder() if self.device.type == "cuda" else None)
         self.replays = True
+        self.pooled = False
+        self._whole: WholeRows | None = None
         if not runner.vllm_config.cache_config.enable_prefix_caching:
             self._share_kv_pool()
+            if self.device.type == "cuda":
+                self.take_whole_rows()
+
+    def take_whole_rows(self) -> None:
+        """From now on our kernel attends where the rows of a pass are whole and the model's attention has nothing to it."""
+        rows = WholeRows(self.runner)
+        self._whole = rows if rows.taken else None
 
     def _share_kv_pool(self) -> None:
         """One layer's KV pool for all layers, where nothing reads a layer's keys and values after the pass that wrote them.
@@ -71,7 +82,8 @@ class Forward:
     def hidden(self, rows: Rows, slots: list[int]) -> torch.Tensor:
         """Final hidden states [tokens, hidden] of every row. slots: the adapter slot of each probe of the rows, -1 for none."""
         runner, n, total = self.runner, len(rows.lengths), len(rows.tokens)
-        kept = self._recordings.find((n, self._constants(slots)), total) if self.recorded else None
+        whole = self._whole is not None and not self.pooled and not rows.prior.any()
+        kept = self._recordings.find((n, self._constants(slots, whole)), total) if self.recorded else None
         if kept is not None:
             packed = pack(rows, kept.rows, kept.padded, self.block, kept.staged.share)
             self._fill(packed, kept.staged.mappings)
@@ -94,26 +106,31 @@ class Forward:
         padded = descriptor.num_tokens
         by_group, by_layer = self._slot_mappings(n, total, padded)
         self._fill(pack(rows, n, padded, self.block), tuple(by_group.values()))
-        metadata = self._metadata(n, total, longest, by_group)
+        metadata = None if whole else self._metadata(n, total, longest, by_group)
         self._map_tokens(rows, slots)
-        return self._run(padded, metadata, by_layer, mode, descriptor)[:total]
+        return self._run(padded, metadata, by_layer, mode, descriptor, whole)[:total]
 
     @torch.inference_mode()
-    def record(self, n: int, slots: list[int], tokens: tuple[int, int]) -> None:
-        """Record passes for batches of n rows that have between tokens[0] and tokens[1] tokens, where passes can be recorded."""
-        probes, limit = len(slots), self.runner.scheduler_config.max_num_batched_tokens
-        sizes = [size // probes * probes for size in recorded_sizes(limit)]
+    def record(self, slots: list[int], reach: Reach, limit: int) -> None:
+        """Record passes for all batches of these probes, where passes can be recorded. reach: of one probe; limit: tokens that a
+        pass may have, 0 for any number."""
+        probes, n, whole = len(slots), len(slots) * reach.rows, reach.whole
+        most = min(probes * reach.most, limit or probes * reach.most)
+        tokens, room = (min(probes * reach.fewest, most), most), self.runner.scheduler_config.max_num_batched_tokens
+        whole = whole and self._whole is not None and not self.pooled
+        sizes = [size // probes * probes for size in recorded_sizes(room)]
         last, most = next((size for size in sizes if size >= tokens[1]), sizes[-1]), n * self.runner.max_model_len
         wanted = [size for size in sizes if max(n, tokens[0]) <= size <= min(last, most)]
         with recording(self.device):
-            self._recordings.record((n, self._constants(slots)), wanted, lambda padded: self._stage(n, slots, padded))
+            kind = (n, self._constants(slots, whole))
+            self._recordings.record(kind, wanted, lambda padded: self._stage(n, slots, padded, whole))
 
-    def _constants(self, slots: list[int]) -> Hashable:
+    def _constants(self, slots: list[int], whole: bool) -> Hashable:
         """What a recording cannot be told by its buffers: of plain products also which slots they read."""
-        same = (self.compiled, len(slots), max(slots) >= 0)
+        same = (self.compiled, whole, len(slots), max(slots) >= 0)
         return (*same, tuple(slots)) if self.form == "unfused" else same
 
-    def _stage(self, n: int, slots: list[int], padded: int) -> Staged:
+    def _stage(self, n: int, slots: list[int], padded: int, whole: bool) -> Staged:
         """A batch that fills a padded size, in the buffers, and the pass over any batch of n rows that they hold by then.
 
         The pass builds what attention needs itself: a recording then has the kernel that plans FlashAttention's work, once for
@@ -136,8 +153,9 @@ class Forward:
             if wrapper is not None:
                 wrapper.segments = fixed
             runner.optimistic_seq_lens_cpu[: packed.rows] = runner.max_model_len  # the longest that any replay may have
-            metadata = self._metadata(packed.rows, padded, max(runner.max_model_len, share), by_group)
-            return self._run(padded, metadata, by_layer, CUDAGraphMode.NONE, BatchDescriptor(padded))
+            longest = max(runner.max_model_len, share)
+            metadata = None if whole else self._metadata(packed.rows, padded, longest, by_group)
+            return self._run(padded, metadata, by_layer, CUDAGraphMode.NONE, BatchDescriptor(padded), whole)
 
         return Staged(run, mappings, share)
 
@@ -152,16 +170,22 @@ class Forward:
         )
         return metadata
 
-    def _run(self, padded: int, metadata: Any, by_layer: Any, mode: CUDAGraphMode, descriptor: BatchDescriptor) -> torch.Tensor:
+    def _run(
+        self, padded: int, metadata: Any, by_layer: Any, mode: CUDAGraphMode, descriptor: BatchDescriptor, whole: bool
+    ) -> torch.Tensor:
         runner = self.runner
-        with set_forward_context(
-            metadata,
-            runner.vllm_config,
-            num_tokens=padded,
-            cudagraph_runtime_mode=mode,
-            batch_descriptor=descriptor,
-            slot_mapping=by_layer,
-            skip_compiled=not self.compiled,
+        attending = self._whole.during(whole) if self._whole is not None else nullcontext()
+        with (
+            attending,
+            set_forward_context(
+                metadata,
+                runner.vllm_config,
+                num_tokens=padded,
+                cudagraph_runtime_mode=mode,
+                batch_descriptor=descriptor,
+                slot_mapping=by_layer,
+                skip_compiled=not self.compiled,
+            ),
         ):
             return runner.model(
                 input_ids=runner.input_ids.gpu[:padded],
@@ -185,9 +209,12 @@ class Forward:
     def _fill(self, packed: Packed, mappings: tuple[torch.Tensor, ...]) -> None:
         """Copy a batch into the runner's buffers with one transfer. mappings: where the KV slot of each token goes."""
         runner, n = self.runner, packed.rows
-        parts = (packed.tokens, packed.positions, packed.slots, packed.starts, packed.lengths)
+        parts = [packed.tokens, packed.positions, packed.slots, packed.starts, packed.lengths]
+        parts += [] if self._whole is None else [packed.first()]
         copied = self.to_device(np.concatenate(parts)).split([len(part) for part in parts])
-        tokens, positions, slot_mapping, start_loc, seq_lens = copied
+        tokens, positions, slot_mapping, start_loc, seq_lens, *first = copied
+        if self._whole is not None:
+            self._whole.first[: len(first[0])].copy_(first[0])
         runner.input_ids.gpu[: len(tokens)].copy_(tokens)
         runner.positions[: len(positions)].copy_(positions)
         runner.query_start_loc.np[: n + 1] = packed.starts

@@ -7,11 +7,21 @@ probe are a constant of a recorded pass. The gap after a probe is a row of its o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from workloads.tasks.ragged import Ints, Rows
+
+
+class Reach(NamedTuple):
+    """What to expect of one probe's share of a batch: rows (at most), tokens, and whether no row goes on from another."""
+
+    rows: int
+    fewest: int
+    most: int
+    whole: bool
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,12 @@ class Packed:
     lengths: Ints
     blocks: Ints
     share: int
+
+    def first(self) -> Ints:
+        """[padded] The first token of each token's row; what stands behind the last row is a row of its own each."""
+        found = np.arange(len(self.slots), dtype=np.int32)
+        found[: self.starts[-1]] = np.repeat(self.starts[:-1], np.diff(self.starts))
+        return found
 
     def real(self, hidden: torch.Tensor) -> torch.Tensor:
         """The hidden states [total, hidden] of the batch's own tokens, in its order, from those of the whole pass."""

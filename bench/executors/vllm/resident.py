@@ -16,6 +16,7 @@ from bench.config import RunSpec
 from bench.data import Batch, Objective
 from bench.executors.vllm.engine import forward_tokens
 from bench.executors.vllm.forward import Forward
+from bench.executors.vllm.packing import Reach
 from bench.executors.vllm.scoring import Head, losses_of, option_logprobs
 from bench.executors.vllm.shards import from_first, ranks, shards_of
 from bench.executors.vllm.slots import AdapterSlots
@@ -32,8 +33,6 @@ from workloads.tasks.loss import stacked
 from workloads.tasks.passes import Tokens, mean_loss, passes, split
 from workloads.tasks.ragged import Rows, full_rows, labels_only, tree_rows
 
-Reach = dict[str, tuple[int, int, int]]
-
 
 class Resident:
     """Built once per loaded engine. adapters: vLLM's adapter ids, one for each probe; empty for dense workloads; reach: KV
@@ -45,7 +44,7 @@ class Resident:
         spec: RunSpec,
         layout: Layout,
         adapters: list[int],
-        reach: Reach,
+        reach: dict[str, Reach],
         objective: Objective,
     ) -> None:
         self.runner, self.spec = runner, spec
@@ -85,15 +84,14 @@ class Resident:
         self.batching, self.kv, self.lora, self.loop = spec.batching, spec.kv, spec.lora, spec.loop
         self.most = spec.max_tokens
         self.forward.compiled = spec.variant not in ("uncompiled", "recorded") and self.lora != "unfused"
-        self.forward.recorded = spec.variant in ("", "recorded")
+        self.forward.recorded = spec.variant in ("", "recorded", "pooled attention")
+        self.forward.pooled = spec.variant == "pooled attention"
         if self.slots is not None:
             self.forward.use_lora(self.lora)
         self.moved.keep_copy(self.lora == "dense")
         if self.forward.recorded and self.loop == "resident":
             for slots in [[-1]] if self.lora == "dense" else self._groups(len(self.slot_of)):
-                rows, fewest, most = (len(slots) * number for number in self._reach[self.kv])
-                most = min(most, self.most or most)
-                self.forward.record(rows, slots, (min(fewest, most), most))
+                self.forward.record(slots, self._reach[self.kv], self.most)
 
     @torch.inference_mode()
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:

@@ -11,7 +11,8 @@ from bench.api import Probe, Snapshot, Update, Workload
 from bench.config import RunSpec
 from bench.data import Batch, Objective
 from bench.executors.vllm import loader  # noqa: F401 - every rank's process has to know the loader of random weights
-from bench.executors.vllm.resident import Reach, Resident
+from bench.executors.vllm.packing import Reach
+from bench.executors.vllm.resident import Resident
 from bench.executors.vllm.tracing import Tracing
 from workloads.directions import Layout
 from workloads.parameters.checksum import Sums
@@ -24,7 +25,9 @@ class ZoWorker:
     model_runner: Any
     zo: Resident
 
-    def zo_setup(self, spec: RunSpec, layout: Layout, adapters: list[int], reach: Reach, objective: Objective) -> Shards | None:
+    def zo_setup(
+        self, spec: RunSpec, layout: Layout, adapters: list[int], reach: dict[str, Reach], objective: Objective
+    ) -> Shards | None:
         """The parts of the scoped parameters that this rank holds; None where it holds them whole."""
         from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 

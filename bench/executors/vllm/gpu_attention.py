@@ -1,0 +1,83 @@
+"""Attention on a GPU for whole rows: straight from the projections by our kernel, which needs no KV pool.
+
+A score is one prefill. Where every row of a pass is whole and nothing reads its keys and values later, they are not written to
+vLLM's pool and read back, and nobody plans the work of the pass. Every other pass takes vLLM's own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from bench.executors.vllm.triton_attention import WIDEST, packed_attention
+
+NONE = (-1, (-1, -1), None)
+"""How vLLM's implementations say that a layer has no window."""
+
+
+class WholeRows:
+    """A runner's layers that take whole rows. first: int32 [most tokens], the first token of each token's row, for the pass that
+    comes; read on the device."""
+
+    def __init__(self, runner: Any) -> None:
+        self.first = torch.zeros(runner.scheduler_config.max_num_batched_tokens, dtype=torch.int32, device=runner.device)
+        self.on = False
+        layers = runner.compilation_config.static_forward_context.values()
+        found = [layer for layer in layers if hasattr(layer, "impl")]
+        self.taken = bool(found) and all(is_plain(layer.impl) for layer in found)
+        if self.taken:  # all or none: a model's passes have one layout
+            for layer in found:
+                layer.impl = _Attention(layer.impl, self)
+
+    @contextmanager
+    def during(self, on: bool) -> Iterator[None]:
+        """Whether the pass made meanwhile has whole rows."""
+        self.on = on
+        try:
+            yield
+        finally:
+            self.on = False
+
+
+class _Attention:
+    """Stands where vLLM's implementation of a layer's attention stands, and has all of its attributes."""
+
+    def __init__(self, own: Any, rows: WholeRows) -> None:
+        self._own, self._rows = own, rows
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+    def do_kv_cache_update(self, *given: Any) -> None:
+        if not self._rows.on:
+            self._own.do_kv_cache_update(*given)
+
+    def forward(
+        self,
+        layer: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        kv_cache: torch.Tensor,
+        attn_metadata: Any,
+        output: torch.Tensor,
+        output_scale: torch.Tensor | None = None,
+        output_block_scale: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """query, output [tokens, heads, head]; key, value [tokens, KV heads, head]."""
+        if not self._rows.on:
+            more = (output_scale, output_block_scale)
+            return self._own.forward(layer, query, key, value, kv_cache, attn_metadata, output, *more)
+        packed_attention(query, key, value, self._rows.first, self._own.scale, output)
+        return output
+
+
+def is_plain(impl: Any) -> bool:
+    """Whether a layer's attention is causal softmax(scale q k) v and nothing more, over heads that the kernel takes."""
+    bent = getattr(impl, "alibi_slopes", None) is not None or getattr(impl, "sinks", None) is not None
+    bent = bent or bool(getattr(impl, "logits_soft_cap", None)) or getattr(impl, "sliding_window", None) not in NONE
+    shared = getattr(impl, "kv_sharing_target_layer_name", None) is not None
+    return getattr(impl, "attn_type", None) == "decoder" and not bent and not shared and impl.head_size <= WIDEST
