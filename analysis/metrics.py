@@ -9,9 +9,10 @@ from analysis.runs import OWN, Run
 from analysis.serving import Served, served, tails_of
 from analysis.statistics import Sample
 from analysis.summary import Summary, ToTarget, summarize, to_target
-from bench.config import MEASURE, METHOD, RunSpec, settings
+from bench.config import RunSpec
 from bench.errors import UsageError
 from bench.result import SessionResult
+from bench.settings import MEASURE, METHOD, settings
 
 SHARED = ("seed", "until", "eval_every", "warmup")
 """Settings that algorithms on their way to the same target have in common."""

@@ -13,8 +13,9 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from bench.config import RunOptions, settings
+from bench.config import RunOptions
 from bench.registry import EXECUTORS, RECORDERS, TASKS, WORKLOADS
+from bench.settings import settings
 
 NAMES = {"workload": WORKLOADS, "executor": EXECUTORS, "task": TASKS, "record": RECORDERS}
 """Fields whose values are names in the registry."""

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from bench.cli_options import Results, described, takes
-from bench.config import MEASURE, SERVING, RunSpec, settings
+from bench.config import RunSpec
+from bench.settings import MEASURE, SERVING, settings
 
 OF_OTHERS = ("directions", "upstream", "steps", "queries", "shares")
 SCALED = [name for name, found in settings(RunSpec).items() if found.panel not in (MEASURE, SERVING) and name not in OF_OTHERS]

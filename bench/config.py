@@ -1,19 +1,18 @@
 """What is run (`RunSpec`) and how often and where (`RunOptions`): frozen, checked on construction, plain JSON outside.
 
-A field is the one place of an option: its `setting` says what the command line shows and what values are valid, and
-`bench.cli_options` makes the options of the verbs from it. To add one, add the field here and read it where it matters.
-Its annotation decides how it is typed: `str`, `int` or `float` take a value, `bool` is `--name/--no-name`, and
-`tuple[str, ...]` may be repeated. A field without a `setting` is no option.
+A field with a `setting` is an option of the command line (bench.settings). To add one, add the field here and read it where it
+matters.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from bench.errors import UsageError, option
+from bench.settings import FEATURES, MEASURE, METHOD, SCALE, WHAT, setting, settings
 from bench.until import Until
 
 VARIANTS = {
@@ -28,35 +27,6 @@ VARIANTS = {
 
 ABOVE, LEAST = "above 0", "0 or more"
 NUMBERS = {"learning_rate": LEAST, "eps": ABOVE, "weight_decay": LEAST, "adapter_alpha": ABOVE}
-WHAT, METHOD, FEATURES, SCALE, MEASURE, SERVING = PANELS = (
-    "What is run", "Method", "Features", "Scale", "Measurement", "Serving",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A field as an option. shown: its default in words, for many depend on other options; choices: all that is valid;
-    least: of a whole number; spelled: the option, where it is not the field's name."""
-
-    panel: str
-    help: str
-    shown: str
-    metavar: str | None = None
-    choices: tuple[str, ...] = ()
-    least: int | None = None
-    spelled: str | None = None
-
-
-def setting(panel: str, help: str, shown: str, default: Any = MISSING, **more: Any) -> Any:
-    """A dataclass field that is an option of the command line."""
-    return field(default=default, metadata={"setting": Setting(panel, help, shown, **more)})
-
-
-def settings(kind: type) -> dict[str, Setting]:
-    """The fields of RunSpec or RunOptions that are options, in the order in which help lists them."""
-    found = {f.name: f.metadata["setting"] for f in fields(kind) if "setting" in f.metadata}
-    return dict(sorted(found.items(), key=lambda item: PANELS.index(item[1].panel)))
-
 
 OF_REPLICAS = ("shares", "ray_address", "replica_cpus", "replica_gpus", "replica_timeout_s", "checksum_every")
 """Fields that say something about replicas alone."""

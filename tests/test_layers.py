@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = """
 bench.errors bench.data bench.files bench.streams bench.ranges bench.terminal
-bench.shadowing bench.until
+bench.shadowing bench.until bench.settings
 bench.program
 bench.config
 bench.api bench.result
@@ -24,7 +24,7 @@ bench.defaults
 bench.serving
 bench.commands
 bench.cli_options
-bench.cli_scale
+bench.cli_scale bench.cli_serve
 bench.cli bench.notebook bench.trainer
 bench.__main__
 """
@@ -38,6 +38,7 @@ READS_RESULTS = {
     "bench.program",
     "bench.data",
     "bench.config",
+    "bench.settings",
     "bench.api",
     "bench.registry",
     "bench.terminal",

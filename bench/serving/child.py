@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.config import RunSpec, settings
+from bench.config import RunSpec
 from bench.environment import threads
 from bench.errors import UsageError, option
 from bench.serving.settings import ServeOptions
+from bench.settings import settings
 from bench.shadowing import child_environment
 
 START_S, END_S = 900.0, 60.0

@@ -6,9 +6,9 @@ import ipaddress
 import os
 from dataclasses import dataclass
 
-from bench.config import SERVING, setting, settings
 from bench.errors import UsageError, option
 from bench.serving.admission import POLICIES, Slo
+from bench.settings import SERVING, setting, settings
 
 TOKEN = "ZO_BENCH_TOKEN"
 """The variable that holds the bearer token: an option would stand in the list of processes."""

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from bench.cli_options import described, takes
-from bench.config import FEATURES, MEASURE, METHOD, WHAT, setting
+from bench.settings import FEATURES, MEASURE, METHOD, WHAT, setting
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from test_result import RESULT, SPEC
 
 from bench.config import RunOptions, RunSpec
-from bench.config import settings as options_of
 from bench.defaults import complete
 from bench.errors import UsageError
 from bench.journal.events import SessionLog
 from bench.journal.file import JournalWriter, header_entry, read_journal
 from bench.registry import WORKLOADS
 from bench.result import load_result
+from bench.settings import settings as options_of
 
 scalars = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12) | st.sampled_from(["0", "nan", "cpu", ""])

@@ -11,9 +11,10 @@ from typing import Any, get_origin, get_type_hints
 
 from rich.table import Table
 
-from bench.config import RunOptions, RunSpec, settings
+from bench.config import RunOptions, RunSpec
 from bench.defaults import complete
 from bench.errors import UsageError
+from bench.settings import settings
 
 SHOWN = 3
 """Refused combinations that the error names; --dry-run names all."""

@@ -18,22 +18,19 @@ from bench.config import RunSpec
 from bench.data import Batch, ModelSource
 from bench.errors import UsageError
 from bench.executors.vllm import engine
-from bench.executors.vllm.packing import Reach
 from bench.executors.vllm.refusals import check_model
-from bench.executors.vllm.requests import Requested, RequestWork
+from bench.executors.vllm.requests import Requested
+from bench.executors.vllm.sizes import largest_forward, pass_work, reach, room_for
 from bench.registry import check, make_workload
 from workloads.directions import Layout
 from workloads.models.adapter import SCOPE, Adapter, kind, reached
 from workloads.models.memory import release
-from workloads.models.room import Made, room, scored_share
 from workloads.models.scope import layout
 from workloads.parameters.checksum import joined
 from workloads.parameters.shards import Shards, merged, merged_snapshot
 from workloads.steps import core_step
-from workloads.tasks.batches import sum_range
 from workloads.tasks.loss import batch_loss
 from workloads.tasks.passes import Pass, mean_loss, passes
-from workloads.tasks.ragged import full_rows, full_tokens, labels_only, tree_rows
 from workloads.tasks.reward import Answered, reward_losses
 
 if TYPE_CHECKING:
@@ -70,7 +67,7 @@ class VllmExecutor:
         self._rows *= 1 if self._labels_only else options
         self._rows = max(self._rows, options)
         self._chunk = max(1, self._rows // options)
-        self._most = self._room(spec, source, full)
+        self._most = room_for(spec, source, task, full)
         spec = self.spec = self._bounded(spec)
         set_num_threads = torch.set_num_threads
         self._llm = engine.start(
@@ -80,7 +77,7 @@ class VllmExecutor:
             rank=self._columns,
             rows=self._rows,
             longest=task.max_tokens,
-            tokens=self._largest_forward(probes if spec.batching == "paired" else 1),
+            tokens=largest_forward(task, probes if spec.batching == "paired" else 1, self._rows, spec.max_tokens),
             keeps_keys=not task.single_token_options or task.answer_tokens > 0,
             modules=sorted({kind(name) for name in scoped}),
         )
@@ -92,7 +89,7 @@ class VllmExecutor:
 
     def set_up(self, spec: RunSpec, scoped: Layout, adapters: list[int]) -> None:
         """Give every rank its state, and learn which part of it each of them holds."""
-        found = self._rpc_each("zo_setup", spec, scoped, adapters, self._reach(), self._task.objective)
+        found = self._rpc_each("zo_setup", spec, scoped, adapters, reach(self._task, spec.batch_size), self._task.objective)
         self._shards: list[Shards] = [shards for shards in found if shards is not None]
 
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
@@ -206,7 +203,8 @@ class VllmExecutor:
             made = self._answers.work(batch, n, self._vocabulary)
             tokens, count, forwards, head = (made[name] for name in ("tokens_real", "rows", "forwards", "head_rows"))
         else:
-            parts = [self._part_work(part.examples, n) for part in self._passes(batch, group)]
+            objective = self._task.objective
+            parts = [pass_work(spec, objective, self._vocabulary, part.examples, n) for part in self._passes(batch, group)]
             tokens, count, forwards, head = map(sum, zip(*parts, strict=True))
             forwards *= groups
         updates = sum(self._rpc_each("zo_written", len({probe.direction for probe in probes})))
@@ -230,19 +228,6 @@ class VllmExecutor:
             "host_syncs": 0 if spec.loop == "resident" else forwards,
         }
 
-    def _part_work(self, batch: Batch, n: int) -> tuple[int, int, int, int]:
-        """Of one pass over n states: tokens, rows, forwards (of a group of states), head rows."""
-        shared = self.spec.kv == "shared"
-        if self.spec.loop == "resident":
-            rows = tree_rows(batch, n, engine.BLOCK) if shared else full_rows(batch, n)
-            labels = shared and labels_only(batch, self._task.objective)
-            head = len(rows.targets) if labels else len(rows.wanted) * self._vocabulary
-            return len(rows.tokens), len(rows.lengths), 1, head
-        asked = RequestWork.of(batch, shared)
-        tokens, count = n * asked.tokens, n * asked.requests
-        head = (count if asked.waves == 1 and shared else tokens) * self._vocabulary
-        return tokens, count, asked.waves, head
-
     def close(self) -> None:
         if self._llm is not None:
             self._llm.llm_engine.engine_core.shutdown()
@@ -257,38 +242,13 @@ class VllmExecutor:
         """Whether options cost no row of their own: all are one token, read from the prompt's last position."""
         return self.spec.kv == "shared" and self._task.single_token_options
 
-    def _room(self, spec: RunSpec, source: ModelSource, full: dict[str, tuple[int, ...]]) -> int:
-        """Tokens that a forward has room for, where nobody has said how many."""
-        dtype: torch.dtype = getattr(torch, spec.dtype)
-        held = sum(math.prod(shape) for shape in full.values()) * dtype.itemsize
-        return room(source, dtype, spec.device, Made(scored_share(self._task), keys=True), held)
-
     def _bounded(self, spec: RunSpec) -> RunSpec:
         return replace(spec, max_tokens=spec.max_tokens or self._most)
-
-    def _largest_forward(self, probes: int) -> int:
-        """Tokens of the largest forward there may be: an example is never divided, however large it is."""
-        task = self._task
-        alone = max(probes * max(full_tokens([e]) for e in task.train), *(full_tokens([e]) for e in (*task.dev, *task.eval)))
-        return max(alone, min(self._rows * task.max_tokens, self.spec.max_tokens))
 
     def _passes(self, batch: Batch, probes: int) -> list[Pass]:
         """The forwards of so many states."""
         most = self.spec.max_tokens
         return passes(batch, self._task.objective, engine.forward_tokens(self.spec.kv, probes, most), most)
-
-    def _reach(self) -> dict[str, Reach]:
-        """By KV handling."""
-        train, size = self._task.train, self.spec.batch_size
-        single = self._task.single_token_options
-        shared = [len(e.prompt) if single else len(tree_rows([e], 1, engine.BLOCK).tokens) for e in train]
-        whole = [sum(len(row) for row, _ in e.rows()) for e in train]
-        options = max(len(e.options) for e in train)
-        rows = size if single else size * options
-        return {
-            "shared": Reach(rows, *sum_range(shared, size), whole=single),
-            "recompute": Reach(size * options, *sum_range(whole, size), whole=True),
-        }
 
     def _open_slots(self, scoped: dict[str, tuple[int, ...]]) -> list[Any]:
         if not self._slots:
