@@ -114,6 +114,8 @@ class Forward:
     def record(self, slots: list[int], reach: Reach, limit: int) -> None:
         """Record passes for all batches of these probes, where passes can be recorded. reach: of one probe; limit: tokens that a
         pass may have, 0 for any number."""
+        if self._recordings.recorder is None:
+            return
         probes, n, whole = len(slots), len(slots) * reach.rows, reach.whole
         most = min(probes * reach.most, limit or probes * reach.most)
         tokens, room = (min(probes * reach.fewest, most), most), self.runner.scheduler_config.max_num_batched_tokens
