@@ -16,9 +16,9 @@ from bench.errors import UsageError
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("bench", "workloads", "baselines", "analysis")
 NAMES = """
-    accelerate click cpuinfo datasets dill filelock fsspec huggingface_hub jinja2 matplotlib multiprocess numpy packaging
-    pandas peft psutil pyarrow pydantic pynvml ray regex requests rich safetensors scipy seaborn tokenizers torch tqdm
-    transformers triton typer typing_extensions vllm yaml
+    accelerate click cpuinfo datasets dill fastapi filelock fsspec httpx huggingface_hub jinja2 matplotlib mlflow
+    multiprocess numpy packaging pandas peft psutil pyarrow pydantic pynvml ray regex requests rich safetensors scipy
+    seaborn tokenizers torch tqdm transformers triton typer typing_extensions vllm wandb yaml
 """
 LIBRARIES = tuple(NAMES.split())
 """What the suite imports, and what that imports under names that people use too."""
