@@ -5,10 +5,10 @@ import json
 import time
 from dataclasses import replace
 from io import StringIO
-from types import SimpleNamespace
 
 import pytest
 import torch
+from plain_loop import tiny_spec
 from rich.console import Console
 
 from bench.api import phase
@@ -38,7 +38,7 @@ class Known:
 def context():
     return ProfileContext(
         executor=Known(),
-        spec=SimpleNamespace(lora="dense", dtype="float32"),
+        spec=tiny_spec("lozo", "eager", lora="dense"),
         source=None,
         task=None,
         batch=(Example((1, 2), ((3,), (4,)), 0),),

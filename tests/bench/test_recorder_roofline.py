@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from plain_loop import tiny_spec
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, LlamaConfig, OPTConfig
 
@@ -66,7 +67,7 @@ WORK = {
 def context(tmp_path):
     batch = (Example(tuple(range(10)), ((4,), (5,)), 0),) * 2
     executor = SimpleNamespace(work=lambda batch, probes: WORK)
-    spec = SimpleNamespace(dtype="float32")
+    spec = tiny_spec("lozo", "eager")
     source = saved(CONFIGS[1], tmp_path)
     return SimpleNamespace(executor=executor, spec=spec, source=source, batch=batch, probes=(0, 1), device=CPU, timed_step_s=0.01)
 

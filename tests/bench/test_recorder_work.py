@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
+from plain_loop import tiny_spec
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,7 +24,7 @@ class Still:
 
 @pytest.fixture
 def context():
-    spec, batch = SimpleNamespace(lora="dense", dtype="float32"), (Example((1, 2), ((3,), (4,)), 0),)
+    spec, batch = tiny_spec("lozo", "eager", lora="dense"), (Example((1, 2), ((3,), (4,)), 0),)
     return ProfileContext(Still(), spec, None, None, batch, (), 1e-3, torch.device("cpu"), 3)
 
 
