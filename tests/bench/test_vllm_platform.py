@@ -93,10 +93,12 @@ def test_the_kv_pool_of_a_model_that_brings_its_own_code(tmp_path: Path) -> None
     code = f"from transformers import PretrainedConfig\n\n\nclass Own(PretrainedConfig):\n    {settings}\n"
     (tmp_path / "own.py").write_text(code)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}))
-    trusted = kv_bytes(ModelSource("own", str(tmp_path), "random", trust_remote_code=True), "float16", rows=2, length=16)
-    assert trusted == (2 * 16 + 2 * 16) * 2 * 3 * 32 * 2  # tokens x (key, value) x layers x width x bytes
+    source = ModelSource("own", str(tmp_path), "random", trust_remote_code=True)
+    trusted = kv_bytes(source, "float16", tokens=32)
+    assert trusted == (32 + 2 * 16) * 2 * 3 * 32 * 2  # tokens x (key, value) x layers x width x bytes
+    assert kv_bytes(source, "float16", tokens=32, ranks=2) == trusted // 2  # a rank has half of the heads
     with pytest.raises(ValueError, match="trust_remote_code"):
-        kv_bytes(ModelSource("own", str(tmp_path), "random"), "float16", rows=2, length=16)
+        kv_bytes(ModelSource("own", str(tmp_path), "random"), "float16", tokens=32)
 
 
 def test_what_vllm_refuses_while_it_loads_is_the_users_to_change() -> None:
