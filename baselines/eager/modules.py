@@ -26,10 +26,14 @@ class Current:
     """What the wrapped modules run under: the probes of this forward, or None for the weights as they are.
 
     packed    whether the rows stand end to end in one sequence, probe after probe
+    tokens    of that sequence
+    divisible whether every wrapped module that ran over packed rows could be run on the tokens of one probe alone
     """
 
     states: AdapterStates | TrainedStates | None = None
     packed: bool = False
+    tokens: int = 0
+    divisible: bool = True
 
 
 class ProbeLinear(nn.Module):
@@ -66,6 +70,7 @@ class PerProbe(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         states = self._current.states
         if states is None:
+            self._current.divisible &= not self._current.packed or self._divides((*args, *kwargs.values()))
             return self.inner(*args, **kwargs)
         assert isinstance(states, AdapterStates)  # an adapter stands beside linear layers alone
         found, packed = [], self._current.packed
@@ -79,6 +84,12 @@ class PerProbe(nn.Module):
         if isinstance(found[0], tuple):
             return tuple(torch.cat(parts, dim=_axis(parts[0], packed)) for parts in zip(*found, strict=True))
         return torch.cat(found, dim=_axis(found[0], packed))
+
+    def _divides(self, given: tuple[Any, ...]) -> bool:
+        """Not where heads come before tokens (Gemma 3's norms), nor where whole rows are inside (attention that owns sinks)."""
+        tensors = [value for value in given if isinstance(value, torch.Tensor) and value.ndim]
+        along = any(value.size(_axis(value, True)) == self._current.tokens for value in tensors)
+        return along and next(self.inner.children(), None) is None
 
 
 def wrap(model: nn.Module, scope: Mapping[str, object]) -> Current:

@@ -97,6 +97,7 @@ class OptionScorer:
         self.model.set_attn_implementation(unpadded.NAME)
         with phase("host"):
             rows = self._rows(batch, probes, form)
+            self._current.tokens = len(rows.tokens)
             arrays = (rows.tokens, rows.positions(), rows.wanted, rows.at, rows.targets)
             ids, positions, wanted, at, targets = (torch.from_numpy(a).long().to(self._device, non_blocking=True) for a in arrays)
             spread = unpadded.Spread.of(rows, self._device)
@@ -182,6 +183,6 @@ def attempt(scorer: OptionScorer) -> Attempt:
 
     return Attempt(
         scorer._head is not None and agrees("labels", every),
-        unpadded.takes_packed_rows(model) and agrees("tree", every.log_softmax(-1)),
+        unpadded.takes_packed_rows(model) and agrees("tree", every.log_softmax(-1)) and scorer._current.divisible,
         every.size(-1),
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from families import EXPERT_FAMILIES, FAMILIES
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plain_loop import tiny_spec
 
@@ -52,6 +52,8 @@ def configurations(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
 
 
 @settings(max_examples=settings().max_examples // 10)
+@example(("gemma3", FAMILIES["gemma3"]), ("factorized", "full"), 1)  # norms over heads that come before tokens
+@example(("gpt_oss", FAMILIES["gpt_oss"]), ("factorized", "full"), 1)  # attention that owns a parameter
 @given(configurations(), st.sampled_from([("lozo", "lora"), ("factorized", "full")]), st.integers(0, 9))
 def test_a_random_configuration_agrees_or_is_refused(
     configuration: tuple[str, dict[str, Any]], cell: tuple[str, str], seed: int
