@@ -111,7 +111,7 @@ def in_turn(spec: RunSpec, steps: int) -> list[list[float]]:
     executor.load(spec, inputs.source, inputs.task)
     for step, batch in enumerate(islice(batches(spec, inputs), steps)):
         plan = workload.plan(step)
-        items = cut(plan, len(batch), 1)
+        items = cut(plan, batch, 1)
         scored = [executor.score(batch[low:high], plan[first:last]).tolist() for first, last, low, high in items]
         losses = combine(scored, items, len(plan), batch, inputs.task.objective)
         executor.replay(workload, step, losses)

@@ -31,7 +31,7 @@ def passes(batch: Batch, objective: Objective, tokens: Tokens, most: int) -> lis
     """The forwards of a step, each of at most `most` tokens (0: of any number) and within one minibatch, in order."""
     every = minibatches(batch)
     return [
-        Pass(examples, _weight(examples, objective) / (_weight(part, objective) * len(every)))
+        Pass(examples, weight(examples, objective) / (weight(part, objective) * len(every)))
         for part in every
         for examples in split(part, tokens, most)
     ]
@@ -57,7 +57,8 @@ def mean_loss(parts: Sequence[Pass], loss: Callable[[Batch], torch.Tensor]) -> t
     return torch.stack([loss(part.examples).float() * part.share for part in parts]).sum(0)
 
 
-def _weight(examples: Batch, objective: Objective) -> int:
+def weight(examples: Batch, objective: Objective) -> int:
+    """What a mean over a minibatch counts: examples, or tokens of the targets."""
     if objective == "classification":
         return len(examples)
     return sum(list(example.rows())[example.label][1] for example in examples)

@@ -65,7 +65,7 @@ class ReplicatedExecutor:
     def score(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         step = probes[0].direction.step
         given: Any = step if tuple(probes) == self.workload.plan(step) else tuple(probes)
-        items = cut(probes, len(batch), min(self.spec.shares, len(batch)))
+        items = cut(probes, batch, self.spec.shares)
         found = self.pool.run(("score", given, self.numbered.pack(batch)), items)
         return combine(found, items, len(probes), batch, self.task.objective)
 
@@ -116,7 +116,7 @@ class ReplicatedExecutor:
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
         """Of all items together, wherever they run."""
         total: dict[str, int] = {}
-        for first, last, start, stop in cut(probes, len(batch), min(self.spec.shares, len(batch))):
+        for first, last, start, stop in cut(probes, batch, self.spec.shares):
             for name, count in self.pool.ask("work", batch[start:stop], probes[first:last]).items():
                 largest = name in ("weight_bytes_written", "fold_bytes_written")  # once a step on every replica, not once an item
                 total[name] = max(total.get(name, 0), count) if largest else total.get(name, 0) + count

@@ -6,13 +6,15 @@ is run, so one replica and a hundred score the same losses to the last bit.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise
 
 import torch
 
 from bench.api import Probe
-from bench.data import Batch, Example, Objective, TaskData
+from bench.data import Batch, Example, Objective, TaskData, minibatches
+from workloads.tasks.passes import weight
 
 Item = tuple[int, int, int, int]
 """Probes from, to (in plan order), examples from, to."""
@@ -23,13 +25,17 @@ PIECE = 64
 """Examples of an evaluation that are scored as one item."""
 
 
-def cut(probes: Sequence[Probe], examples: int, shares: int) -> list[Item]:
-    """The items of a step, direction after direction."""
-    bounds = [examples * share // shares for share in range(shares + 1)]
+def cut(probes: Sequence[Probe], batch: Batch, shares: int) -> list[Item]:
+    """The items of a step, direction after direction; shares: of every minibatch, at most one for each of its examples."""
+    bounds, start = list[Span](), 0
+    for part in minibatches(batch):
+        many = min(shares, len(part))
+        bounds += pairwise([start + len(part) * share // many for share in range(many + 1)])
+        start += len(part)
     spans, at = [], 0
     for _, run in groupby(probes, key=lambda probe: probe.direction):
         spans.append((at, at := at + sum(1 for _ in run)))
-    return [(*span, start, stop) for span in spans for start, stop in pairwise(bounds) if stop > start]
+    return [(*span, *bound) for span in spans for bound in bounds]
 
 
 def pieces(examples: int) -> list[Span]:
@@ -40,22 +46,19 @@ def pieces(examples: int) -> list[Span]:
 def combine(
     found: Sequence[Sequence[float]], items: Sequence[Item], probes: int, batch: Batch, objective: Objective
 ) -> torch.Tensor:
-    """Losses [probes], float32, from those of the items: means over examples, or over target tokens, weigh by how many there are.
+    """Losses [probes], float32, from those of the items: a share counts by what it holds of its minibatch, all of which count
+    alike.
 
     Added up in float64 and in the items' order, whoever was first.
     """
-    total, weights = torch.zeros(probes, dtype=torch.float64), torch.zeros(probes, dtype=torch.float64)
+    parts = minibatches(batch)
+    ends = list(accumulate(len(part) for part in parts))
+    whole = [weight(part, objective) for part in parts]
+    total = torch.zeros(probes, dtype=torch.float64)
     for losses, (first, last, start, stop) in zip(found, items, strict=True):
-        weight = _weight(batch[start:stop], objective)
-        total[first:last] += weight * torch.tensor(losses, dtype=torch.float64)
-        weights[first:last] += weight
-    return (total / weights).float()
-
-
-def _weight(batch: Batch, objective: Objective) -> int:
-    if objective == "classification":
-        return len(batch)
-    return sum(list(example.rows())[example.label][1] for example in batch)
+        share = weight(batch[start:stop], objective) / (whole[bisect_right(ends, start)] * len(parts))
+        total[first:last] += share * torch.tensor(losses, dtype=torch.float64)
+    return total.float()
 
 
 class Numbered:
