@@ -23,13 +23,9 @@ OWN = ("workload", "learning_rate", "eps", "seed", "steps", "tuning", "eval_ever
 
 
 @dataclass(frozen=True)
-class Mark:
+class Mark(Reached):
     """A look at the dev split: before this step, after so many seconds of steps and scored minibatches."""
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-    step: int
-    seconds: float
-    forwards: int
     score: float
     loss: float
 

@@ -29,7 +29,7 @@ from bench.data import Batch
 from bench.errors import UsageError
 from bench.harness import gate
 from bench.harness.child import classify, serve
-from bench.harness.inputs import batches_of, digests, prepare
+from bench.harness.inputs import batches_of, described, prepare
 from bench.harness.steps import Step, fold_every, run_steps, size_of_forward
 from bench.journal.events import Emit
 from bench.registry import make_executor, make_workload
@@ -118,9 +118,8 @@ def run_blocks(job: BlocksJob, emit: Emit) -> None:
 
 def _load(spec: RunSpec, emit: Emit, batch: Batch) -> LoadedExecutor:
     inputs = prepare(spec)
-    summary = dict(inputs.task.summary)
-    warnings = (*summary.pop("warnings", ()), *inputs.warnings)
-    emit({"event": "data", **digests(inputs), **summary})
+    data, warnings = described(inputs)
+    emit(data)
     executor, started = make_executor(spec.executor), time.perf_counter()
     executor.load(spec, inputs.source, inputs.task)
     size = size_of_forward(executor, make_workload(spec), batch)

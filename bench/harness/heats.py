@@ -40,19 +40,20 @@ def run_heats(job: HeatsJob, emit: Emit) -> None:
     jobs = [Job(**fields) for fields in job.runs]
     specs = [RunSpec.from_json(one.spec) for one in jobs]
     inputs = prepare(specs[0])
-    expects = [expected(spec, inputs) for spec in specs]  # the reference first, while the device is empty
+    states = {(spec.seed, spec.eps): spec for spec in specs}  # the reference first, while the device is empty, and once for each
+    expects = {state: expected(spec, inputs) for state, spec in states.items()}
     executor = make_executor(specs[0].executor)
     try:
         executor.load(specs[0], inputs.source, inputs.task)
         inputs.clock.synchronize()
         start = executor.snapshot()
-        for number, (one, spec, expect) in enumerate(zip(jobs, specs, expects, strict=True)):
+        for number, (one, spec) in enumerate(zip(jobs, specs, strict=True)):
 
             def report(event: Event, number: int = number) -> None:
                 emit({"event": "heat", "heat": number, "of": event})
 
             try:
-                _heat(one, spec, expect, inputs, executor, start, report)
+                _heat(one, spec, expects[spec.seed, spec.eps], inputs, executor, start, report)
             except UsageError:
                 raise
             except Exception as error:

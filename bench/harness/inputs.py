@@ -75,6 +75,13 @@ def digests(inputs: Inputs) -> dict[str, str]:
     return {"digest": inputs.task.digest} | ({"model_digest": inputs.model} if inputs.model else {})
 
 
+def described(inputs: Inputs) -> tuple[dict[str, Any], list[str]]:
+    """The event that says what a process has read, and every warning about it."""
+    summary = dict(inputs.task.summary)
+    warnings = [*summary.pop("warnings", ()), *inputs.warnings]
+    return {"event": "data", **digests(inputs), **summary}, warnings
+
+
 def refuse_others(inputs: Inputs, recorded: Mapping[str, Any], spec: RunSpec) -> None:
     """UsageError when the model or the data are not those that a run has recorded."""
     found = digests(inputs)

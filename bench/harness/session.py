@@ -22,7 +22,7 @@ from bench.data import Batch
 from bench.environment import gpu_clocks
 from bench.harness import gate
 from bench.harness.child import describe, serve
-from bench.harness.inputs import batches_of, digests, prepare, refuse_others
+from bench.harness.inputs import batches_of, described, prepare, refuse_others
 from bench.harness.schedule import Duty, schedule
 from bench.harness.stages import timed_stages
 from bench.harness.steps import Diverged, Step, fold_every, run_steps, size_of_forward
@@ -83,9 +83,8 @@ def run_session(job: Job, emit: Emit) -> None:
 def tell(job: Job, spec: RunSpec, history: History, inputs: Inputs, emit: Emit) -> None:
     """Report what the session has found; UsageError when it is not what the run began with."""
     refuse_others(inputs, job.recorded | history.data, spec)
-    summary = dict(inputs.task.summary)
-    warnings = (*summary.pop("warnings", ()), *inputs.warnings)
-    emit({"event": "data", **digests(inputs), **summary, "trains": inputs.trains})
+    data, warnings = described(inputs)
+    emit(data | {"trains": inputs.trains})
     for text in warnings:
         emit({"event": "warning", "text": text})
 
