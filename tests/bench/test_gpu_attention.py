@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from bench.data import ModelSource
-from bench.executors.vllm.gpu_attention import is_plain
+from bench.executors.vllm.triton_attention import WIDEST
+from bench.executors.vllm.whole_rows import is_plain
 
 PROGRAM = """
 import random, sys
@@ -20,7 +21,7 @@ import torch
 from plain_loop import tiny_spec
 
 from bench.data import Example, ModelSource, TaskData
-from bench.executors.vllm import forward, gpu_attention
+from bench.executors.vllm import forward, whole_rows
 from bench.executors.vllm.executor import VllmExecutor
 from bench.executors.vllm.graphs import Recordings
 from bench.registry import make_workload
@@ -40,11 +41,13 @@ executor.load(spec, source, task)
 passes = executor._llm.llm_engine.model_executor.driver_worker.worker.zo.forward
 layers = [layer for layer in passes.runner.compilation_config.static_forward_context.values() if hasattr(layer, "impl")]
 calls = Counter()
-kernel, kind = gpu_attention.packed_attention, type(layers[0].impl)
+for layer in layers:
+    layer.impl = layer.impl._own
+kernel, kind = whole_rows.packed_attention, type(layers[0].impl)
 write = kind.do_kv_cache_update
-gpu_attention.packed_attention = lambda *given: (calls.update(["kernel"]), kernel(*given))
+whole_rows.packed_attention = lambda *given: (calls.update(["kernel"]), kernel(*given))
 kind.do_kv_cache_update = lambda *given: (calls.update(["written"]), write(*given))[1]
-passes.take_whole_rows()
+passes.take_whole_rows(whole_rows.TritonRows(4096, passes.device))
 forward.recorded_sizes = lambda tokens: [48, 112, 240]
 
 def played_back(run):
@@ -97,4 +100,4 @@ PLAIN = {"attn_type": "decoder", "head_size": 128, "sliding_window": (-1, -1), "
     ],
 )
 def test_attention_with_anything_to_it_stays_vllms(more: dict[str, Any], taken: bool) -> None:
-    assert is_plain(SimpleNamespace(**PLAIN | more)) is taken
+    assert is_plain(SimpleNamespace(**PLAIN | more), WIDEST) is taken

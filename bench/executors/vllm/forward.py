@@ -16,19 +16,22 @@ from vllm.config import CUDAGraphMode
 from vllm.forward_context import BatchDescriptor, set_forward_context
 
 from bench.executors.vllm import lora_meta
+from bench.executors.vllm.cpu_products import PackedProducts
+from bench.executors.vllm.cpu_rows import TorchRows
 from bench.executors.vllm.engine import recorded_sizes
-from bench.executors.vllm.gpu_attention import WholeRows
 from bench.executors.vllm.graphs import CudaRecorder, Recordings, Staged
 from bench.executors.vllm.lora import SegmentedLora, UnfusedLora, segments
 from bench.executors.vllm.packing import Packed, Reach, pack
 from bench.executors.vllm.shards import recording
+from bench.executors.vllm.whole_rows import Kernel, TritonRows, WholeRows
 from workloads.tasks.ragged import Rows, synthetic
 
 
 class Forward:
     """runner: vLLM's model runner. `compiled`: run what torch.compile made of the model; `recorded`: and whole passes, or vLLM's
     pieces of compiled ones, as CUDA graphs, where there are any; without `replays` recorded passes run kernel by kernel, the very
-    kernels of the recording in its order; `pooled`: attention is vLLM's own, through its KV pool."""
+    kernels of the recording in its order; `pooled`: attention is vLLM's own, through its KV pool; `packs`: products on a CPU take
+    packed weights."""
 
     def __init__(self, runner: Any) -> None:
         self.runner = runner
@@ -41,15 +44,17 @@ class Forward:
         self._recordings = Recordings(CudaRecorder() if self.device.type == "cuda" else None)
         self.replays = True
         self.pooled = False
+        on_cpu = self.device.type == "cpu"
+        self.packs, self.products = False, PackedProducts(runner.model) if on_cpu else None
         self._whole: WholeRows | None = None
         if not runner.vllm_config.cache_config.enable_prefix_caching:
             self._share_kv_pool()
-            if self.device.type == "cuda":
-                self.take_whole_rows()
+            capacity = runner.scheduler_config.max_num_batched_tokens
+            self.take_whole_rows(TorchRows() if on_cpu else TritonRows(capacity, self.device))
 
-    def take_whole_rows(self) -> None:
-        """From now on our kernel attends where the rows of a pass are whole and the model's attention has nothing to it."""
-        rows = WholeRows(self.runner)
+    def take_whole_rows(self, kernel: Kernel) -> None:
+        """From now on it attends where the rows of a pass are whole and the model's attention has nothing to it."""
+        rows = WholeRows(self.runner, kernel)
         self._whole = rows if rows.taken else None
 
     def _share_kv_pool(self) -> None:
@@ -177,8 +182,10 @@ class Forward:
     ) -> torch.Tensor:
         runner = self.runner
         attending = self._whole.during(whole) if self._whole is not None else nullcontext()
+        multiplying = self.products.during(self.packs) if self.products is not None else nullcontext()
         with (
             attending,
+            multiplying,
             set_forward_context(
                 metadata,
                 runner.vllm_config,
@@ -212,11 +219,11 @@ class Forward:
         """Copy a batch into the runner's buffers with one transfer. mappings: where the KV slot of each token goes."""
         runner, n = self.runner, packed.rows
         parts = [packed.tokens, packed.positions, packed.slots, packed.starts, packed.lengths]
-        parts += [] if self._whole is None else [packed.first()]
+        parts += [] if self._whole is None else self._whole.kernel.sent(packed)
         copied = self.to_device(np.concatenate(parts)).split([len(part) for part in parts])
-        tokens, positions, slot_mapping, start_loc, seq_lens, *first = copied
+        tokens, positions, slot_mapping, start_loc, seq_lens, *more = copied
         if self._whole is not None:
-            self._whole.first[: len(first[0])].copy_(first[0])
+            self._whole.kernel.take(packed, more)
         runner.input_ids.gpu[: len(tokens)].copy_(tokens)
         runner.positions[: len(positions)].copy_(positions)
         runner.query_start_loc.np[: n + 1] = packed.starts

@@ -86,6 +86,7 @@ class Resident:
         self.forward.compiled = spec.variant not in ("uncompiled", "recorded") and self.lora != "unfused"
         self.forward.recorded = spec.variant in ("", "recorded", "pooled attention")
         self.forward.pooled = spec.variant == "pooled attention"
+        self.forward.packs = self.lora != "dense"  # dense states rewrite the weights before every forward
         if self.slots is not None:
             self.forward.use_lora(self.lora)
         self.moved.keep_copy(self.lora == "dense")
@@ -185,7 +186,7 @@ class Resident:
         held = self.moved.nbytes()
         trained = 0 if self.trained is None else 4 * self.trained.size
         return {
-            "weights": sum(parameters.values()) + held["copy"],
+            "weights": sum(parameters.values()) + held["copy"] + (self.forward.products.nbytes() if self.forward.products else 0),
             "kv_pool": sum(caches.values()),
             "adapter_slots": self.slots.nbytes() if self.slots else 0,
             "accumulated_state": held["accumulated_state"] + trained,

@@ -32,13 +32,15 @@ def parameter_views(model: nn.Module, shapes: Layout) -> dict[str, torch.Tensor]
     """Every parameter under its Hugging Face name and shape, as a view into vLLM's own tensor.
 
     shapes    the full layout of the model (names as in a checkpoint, tied weights once), or of the parts that are here
+
+    What is written through a view raises the version of vLLM's tensor, by which copies of it are known to be stale.
     """
     views: dict[str, torch.Tensor] = {}
     starts: dict[int, int] = {}
     for _, _, _, name, tensor in named_parts(model):
         if name in shapes:
             start, size = starts.get(id(tensor), 0), shapes[name][0]
-            views[name] = tensor.data[start : start + size].view(shapes[name])
+            views[name] = tensor.detach()[start : start + size].view(shapes[name])
             starts[id(tensor)] = start + size
     missing = [name for name in shapes if name not in views]
     if missing:

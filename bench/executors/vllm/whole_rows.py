@@ -1,33 +1,67 @@
-"""Attention on a GPU for whole rows: straight from the projections by our kernel, which needs no KV pool.
+"""Attention for whole rows: straight from the projections, without a KV pool.
 
 A score is one prefill. Where every row of a pass is whole and nothing reads its keys and values later, they are not written to
-vLLM's pool and read back, and nobody plans the work of the pass. Every other pass takes vLLM's own way.
+vLLM's pool and read back, and nobody plans the work of the pass. Every other pass takes vLLM's own way. What attends is our
+Triton kernel on a GPU, and PyTorch's attention on a CPU (`cpu_rows`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
+from bench.executors.vllm.packing import Packed
 from bench.executors.vllm.triton_attention import WIDEST, packed_attention
+from workloads.tasks.ragged import Ints
 
 NONE = (-1, (-1, -1), None)
 """How vLLM's implementations say that a layer has no window."""
 
 
-class WholeRows:
-    """A runner's layers that take whole rows. first: int32 [most tokens], the first token of each token's row, for the pass that
-    comes; read on the device."""
+class Kernel(Protocol):
+    """widest: head that it takes, or None for any."""
 
-    def __init__(self, runner: Any) -> None:
-        self.first = torch.zeros(runner.scheduler_config.max_num_batched_tokens, dtype=torch.int32, device=runner.device)
-        self.on = False
+    widest: int | None
+
+    def sent(self, packed: Packed) -> list[Ints]:
+        """What it has to know of a batch on the device."""
+
+    def take(self, packed: Packed, sent: list[torch.Tensor]) -> None:
+        """The batch of the pass that comes, with what of it is on the device now."""
+
+    def __call__(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, output: torch.Tensor) -> None:
+        """query, output [tokens, heads, head]; key, value [tokens, KV heads, head]: causal within each row."""
+
+
+class TritonRows:
+    """first: int32 [most tokens], the first token of each token's row; read on the device."""
+
+    widest: int | None = WIDEST
+
+    def __init__(self, most: int, device: torch.device) -> None:
+        self.first = torch.zeros(most, dtype=torch.int32, device=device)
+
+    def sent(self, packed: Packed) -> list[Ints]:
+        return [packed.first()]
+
+    def take(self, packed: Packed, sent: list[torch.Tensor]) -> None:
+        self.first[: len(sent[0])].copy_(sent[0])
+
+    def __call__(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, output: torch.Tensor) -> None:
+        packed_attention(query, key, value, self.first, scale, output)
+
+
+class WholeRows:
+    """A runner's layers that take whole rows. taken: whether they do."""
+
+    def __init__(self, runner: Any, kernel: Kernel) -> None:
+        self.kernel, self.on = kernel, False
         layers = runner.compilation_config.static_forward_context.values()
         found = [layer for layer in layers if hasattr(layer, "impl")]
-        self.taken = bool(found) and all(is_plain(layer.impl) for layer in found)
+        self.taken = bool(found) and all(is_plain(layer.impl, kernel.widest) for layer in found)
         if self.taken:  # all or none: a model's passes have one layout
             for layer in found:
                 layer.impl = _Attention(layer.impl, self)
@@ -71,13 +105,14 @@ class _Attention:
         if not self._rows.on:
             more = (output_scale, output_block_scale)
             return self._own.forward(layer, query, key, value, kv_cache, attn_metadata, output, *more)
-        packed_attention(query, key, value, self._rows.first, self._own.scale, output)
+        self._rows.kernel(query, key, value, self._own.scale, output)
         return output
 
 
-def is_plain(impl: Any) -> bool:
+def is_plain(impl: Any, widest: int | None) -> bool:
     """Whether a layer's attention is causal softmax(scale q k) v and nothing more, over heads that the kernel takes."""
     bent = getattr(impl, "alibi_slopes", None) is not None or getattr(impl, "sinks", None) is not None
     bent = bent or bool(getattr(impl, "logits_soft_cap", None)) or getattr(impl, "sliding_window", None) not in NONE
     shared = getattr(impl, "kv_sharing_target_layer_name", None) is not None
-    return getattr(impl, "attn_type", None) == "decoder" and not bent and not shared and impl.head_size <= WIDEST
+    plain = getattr(impl, "attn_type", None) == "decoder" and not bent and not shared
+    return plain and (widest is None or impl.head_size <= widest)

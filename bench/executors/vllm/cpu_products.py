@@ -1,0 +1,81 @@
+"""Products of vLLM's linear layers on a CPU with weights in oneDNN's own layout, which MKL's plain product has not.
+
+A layer's packed weight is made when it is first needed and again when the weight has changed, which PyTorch's version counter
+tells. It is a copy: the weight that is folded into stays. Which product runs never depends on what ran before, so a run that is
+gone on with has the bits of one that was not interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from bench.executors.vllm.rows import Linear
+
+ROWS = 512
+"""The batch that oneDNN chooses the layout for; it takes any other too."""
+
+
+class PackedProducts:
+    """The linear layers of a model on a CPU, which have vLLM's own products but for passes made within `during(True)`."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.on = False
+        found: list[Any] = [module for module in model.modules() if hasattr(module, "cpu_linear")]
+        self.layers = [_Layer(module.cpu_linear, self) for module in found]
+        for module, layer in zip(found, self.layers, strict=True):
+            module.cpu_linear = layer
+
+    @contextmanager
+    def during(self, on: bool) -> Iterator[None]:
+        """Whether the pass made meanwhile takes packed weights."""
+        self.on = on
+        try:
+            yield
+        finally:
+            self.on = False
+
+    def nbytes(self) -> int:
+        """Bytes of the packed copies."""
+        return sum(layer.nbytes for layer in self.layers)
+
+
+class _Layer:
+    def __init__(self, own: Linear, products: PackedProducts) -> None:
+        self._own, self._products = own, products
+        self._version, self._packed, self.nbytes = -1, None, 0
+
+    def __call__(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """x [tokens, in], weight [out, in], bias [out] -> [tokens, out]."""
+        if not (self._products.on and packable(weight)):
+            return self._own(x, weight, bias)
+        if self._version != weight._version:
+            self._packed = pack(weight)
+            self._version, self.nbytes = weight._version, weight.numel() * weight.element_size()
+        product: Any = torch.ops.mkldnn._linear_pointwise
+        found: torch.Tensor = product(x, self._packed, bias, "none", [], "")
+        return found
+
+
+def packable(weight: torch.Tensor) -> bool:
+    """Whether oneDNN multiplies by such a weight on this processor without converting it."""
+    if not torch.backends.mkldnn.is_available() or weight.is_inference() or weight.ndim != 2:
+        return False
+    ops: Any = torch.ops.mkldnn
+    match weight.dtype:
+        case torch.float32:
+            return True
+        case torch.bfloat16:
+            return bool(ops._is_mkldnn_bf16_supported())
+        case torch.float16:
+            return bool(ops._is_mkldnn_fp16_supported())
+    return False
+
+
+def pack(weight: torch.Tensor) -> Any:
+    """The weight [out, in] in oneDNN's layout, as `_linear_pointwise` takes it."""
+    reorder: Any = torch.ops.mkldnn._reorder_linear_weight
+    return reorder(weight.detach(), ROWS)
