@@ -15,7 +15,7 @@ bench.api bench.result
 bench.steptimes
 bench.raced
 bench.entry
-bench.registry bench.nvml
+bench.registry bench.nvml bench.onednn
 bench.environment
 workloads
 baselines bench.executors bench.recorders bench.journal

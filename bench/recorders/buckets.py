@@ -32,7 +32,7 @@ class Rule:
 
 
 RULES = (
-    Rule("weight_rewrite", r"^_fold$"),
+    Rule("weight_rewrite", r"^_fold$|mkldnn::_reorder_linear_weight"),
     Rule("norm_activation", r"^triton_(poi|red|per|for)_"),  # what inductor fused; its names list every operator inside
     Rule("communication", r"nccl|all_?reduce|all_?gather|reduce_?scatter|gloo|c10d::|cross_device_reduce"),
     Rule("kv_write", r"reshape_and_cache|reshape_cache|concat_and_cache|kv_cache_(update|write)|slot_mapping_kernel|zero_kv_"),
@@ -49,7 +49,7 @@ RULES = (
         r"aten::(randn?|normal|uniform|bernoulli|randint)(_like)?_?$|distribution_(elementwise|nullary)|philox",
     ),
     Rule("gemm", r"aten::_?(mm|addmm|mv|addmv|dot|mkldnn_linear)(_activation)?_?$|gem[mv]|cutlass|cublas|nvjet|xmma|wgmma"),
-    Rule("gemm", r"splitk_?reduce|triton_tem_|onednn_(scaled_)?mm|rowwise_mm"),
+    Rule("gemm", r"mkldnn::_linear_pointwise|splitk_?reduce|triton_tem_|onednn_(scaled_)?mm|rowwise_mm"),
     Rule("gemm", r"aten::(linear|matmul|einsum|inner|tensordot)$", work=False),
     Rule("norm_activation", r"(layer|rms|group|batch|qk)_?norm|rotary|relu|gelu|silu|swish|sigmoid|tanh|_and_mul"),
     Rule("memcpy", r"aten::(_to_copy|copy_|clone|cat|stack|index|gather|scatter|take|embedding|roll|flip|repeat)|memcpy|memset"),

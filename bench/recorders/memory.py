@@ -1,8 +1,8 @@
 """What memory holds at its fullest in a core step: the known tensors by themselves, the rest is activations and temporaries.
 
 Findings, bytes:
-    parts               weights, kv_pool, adapter_slots, accumulated_state, running_means (what momentum and Adam keep; all from
-                        the tensors), activations_and_temporaries
+    parts               weights and every copy of them, kv_pool, adapter_slots, accumulated_state, running_means (what momentum
+                        and Adam keep; all from the tensors), activations_and_temporaries
                         (on a GPU the peak minus these and minus other executors' tensors; on a CPU the most held at once by
                         tensors made within a step)
     allocated_peak      sum of the parts: on a GPU the allocator's peak minus other executors' tensors

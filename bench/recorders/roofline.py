@@ -79,7 +79,7 @@ def weight_bytes(shapes: ModelShapes, words: int, dtype: torch.dtype) -> int:
 
 def measured(shapes: ModelShapes, least: Required, device: torch.device, dtype: torch.dtype, step_s: float) -> dict[str, Any]:
     """The three ceilings of this machine, from the cache unless a step of `step_s` seconds shows one to be too low."""
-    machine, folder = ceilings.machine(device), cache_dir() / "ceilings-2"
+    machine, folder = ceilings.machine(device), cache_dir() / "ceilings-3"
     linears = sorted([*shape, count] for shape, count in shapes.linears.items())
     flops = shapes.flops(least.tokens, least.rows, least.head_rows)
     copied = weight_bytes(shapes, least.words, dtype) / step_s

@@ -26,6 +26,7 @@ KEY = "zo_bench"
 SIZES = {"double": 8, "long int": 8, "float": 4, "int": 4, "c10::Half": 2, "c10::BFloat16": 2, "short": 2}
 SIZES |= {"signed char": 1, "unsigned char": 1, "bool": 1}
 FIRST = {"mm": 0, "addmm": 1, "bmm": 0, "baddbmm": 1, "mv": 0, "addmv": 1, "linear": 0, "mkldnn_linear": 0}
+FIRST |= {"_linear_pointwise": 0}  # oneDNN's, with a packed weight
 """Product -> which input its first factor is."""
 
 
@@ -106,7 +107,11 @@ def _parents(activity: Activity) -> list[Activity]:
 
 
 def product(name: str) -> bool:
-    return name.removeprefix("aten::") in FIRST or "scaled_dot_product" in name
+    return _short(name) in FIRST or "scaled_dot_product" in name
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("aten::").removeprefix("mkldnn::")
 
 
 def needs(name: str, inputs: Sequence[tuple[Sequence[int], str]]) -> tuple[int, int] | None:
@@ -115,7 +120,7 @@ def needs(name: str, inputs: Sequence[tuple[Sequence[int], str]]) -> tuple[int, 
     tensors = [(shape, SIZES[kind]) for shape, kind in inputs if kind in SIZES]
     if not tensors:
         return None
-    short = name.removeprefix("aten::")
+    short = _short(name)
     if short in FIRST and len(tensors) > FIRST[short] + 1:
         (a, size), (b, _) = tensors[FIRST[short] : FIRST[short] + 2]
         if len(a) >= 1 and len(b) >= 1:

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.executors.vllm.cpu_products import PackedProducts, packable
+from bench.executors.vllm.cpu_products import PackedProducts
+from bench.onednn import packable
 
 
 def linear(dtype=torch.float32):

@@ -94,7 +94,7 @@ def test_roofline_divides_by_ceilings_measured_once(context, tmp_path, monkeypat
     assert found["achieved"] == required["floor_s"] / 0.01
     assert found["attainable_s"] >= required["flops"] / limits["model_flop_per_s"]
     assert Roofline(context, None).collect() == found  # and not measured again
-    assert len(list((tmp_path / "cache" / "ceilings-2").iterdir())) == 3
+    assert len(list((tmp_path / "cache" / "ceilings-3").iterdir())) == 3
 
 
 def test_a_damaged_cache_entry_is_measured_again(tmp_path):

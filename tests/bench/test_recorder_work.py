@@ -10,6 +10,7 @@ from plain_loop import tiny_spec
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench import onednn
 from bench.data import Example
 from bench.errors import UsageError
 from bench.recorders import observe
@@ -29,6 +30,7 @@ def context():
 
 
 LAYER = torch.nn.Linear(64, 32).requires_grad_(False)
+PACKED = onednn.pack(LAYER.weight)
 X, Q = torch.randn(5, 64), torch.randn(2, 4, 7, 16)
 PRODUCTS = {
     "addmm": lambda: LAYER(X),
@@ -37,10 +39,11 @@ PRODUCTS = {
     "baddbmm": lambda: torch.baddbmm(torch.ones(4, 7, 7), Q[0], Q[0].transpose(1, 2)),
     "mv": lambda: LAYER.weight @ X[0],
     "attention": lambda: scaled_dot_product_attention(Q, Q, Q),
+    "packed": lambda: onednn.product(X, PACKED, LAYER.bias),
 }
 
-UNCOUNTED = {"mv": 2 * 32 * 64, "attention": 2 * (2 * (2 * 4) * 7 * 7 * 16)}
-"""What torch's counter leaves out: products with vectors, and attention on a CPU."""
+UNCOUNTED = {"mv": 2 * 32 * 64, "attention": 2 * (2 * (2 * 4) * 7 * 7 * 16), "packed": 2 * 5 * 64 * 32}
+"""What torch's counter leaves out: products with vectors or packed weights, and attention on a CPU."""
 
 
 @pytest.mark.parametrize("name", PRODUCTS)

@@ -13,10 +13,8 @@ from typing import Any
 
 import torch
 
+from bench import onednn
 from bench.executors.vllm.rows import Linear
-
-ROWS = 512
-"""The batch that oneDNN chooses the layout for; it takes any other too."""
 
 
 class PackedProducts:
@@ -50,32 +48,9 @@ class _Layer:
 
     def __call__(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """x [tokens, in], weight [out, in], bias [out] -> [tokens, out]."""
-        if not (self._products.on and packable(weight)):
+        if not (self._products.on and onednn.packable(weight)):
             return self._own(x, weight, bias)
         if self._version != weight._version:
-            self._packed = pack(weight)
+            self._packed = onednn.pack(weight)
             self._version, self.nbytes = weight._version, weight.numel() * weight.element_size()
-        product: Any = torch.ops.mkldnn._linear_pointwise
-        found: torch.Tensor = product(x, self._packed, bias, "none", [], "")
-        return found
-
-
-def packable(weight: torch.Tensor) -> bool:
-    """Whether oneDNN multiplies by such a weight on this processor without converting it."""
-    if not torch.backends.mkldnn.is_available() or weight.is_inference() or weight.ndim != 2:
-        return False
-    ops: Any = torch.ops.mkldnn
-    match weight.dtype:
-        case torch.float32:
-            return True
-        case torch.bfloat16:
-            return bool(ops._is_mkldnn_bf16_supported())
-        case torch.float16:
-            return bool(ops._is_mkldnn_fp16_supported())
-    return False
-
-
-def pack(weight: torch.Tensor) -> Any:
-    """The weight [out, in] in oneDNN's layout, as `_linear_pointwise` takes it."""
-    reorder: Any = torch.ops.mkldnn._reorder_linear_weight
-    return reorder(weight.detach(), ROWS)
+        return onednn.product(x, self._packed, bias)
