@@ -34,8 +34,8 @@ class Counted(TorchDispatchMode):
                     self.weight_bytes += tensor.nbytes * (storage in held)
                     self.adapter_bytes += tensor.nbytes * (storage in self.adapters)
         result = func(*args, **kwargs or {})
-        new = isinstance(result, torch.Tensor) and result.untyped_storage().data_ptr() not in held
-        self._made = result if new else None
+        strided = isinstance(result, torch.Tensor) and result.layout is torch.strided  # a packed weight is a copy without storage
+        self._made = result if strided and result.untyped_storage().data_ptr() not in held else None
         return result
 
     def __exit__(self, *exc: object) -> Any:
