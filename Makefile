@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo demo-serve test perf soak clean
+NEWEST := 0.33.0
+NEW := .venv-newest/bin
+
+.PHONY: demo demo-serve test test-newest perf soak clean
 
 DEMO := results/demo
 
@@ -26,6 +29,11 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# The vllm executor on the newest vLLM that is known to work, in an environment of its own (10 GB): parity of the executors, features,
+# operators, kernels compiled for GPUs, runs that were killed and go on.
+test-newest: .venv-newest/.installed
+	$(NEW)/python -m pytest tests/bench/test_compat.py tests/bench/test_vllm_platform.py tests/bench/test_vllm_operators.py
 
 # The performance suite in full; its times go into a file that pytest-benchmark can compare with later ones.
 perf: $(INSTALLED)
@@ -52,5 +60,14 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
+# What pyproject.toml asks for, with another vLLM: the suite itself goes in without its dependencies, which name the default.
+.venv-newest/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-newest
+	$(NEW)/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	    print(*(one for one in p['dependencies'] + p['optional-dependencies']['dev'] if not one.startswith(('vllm=', 'zo-bench['))), sep='\n')" > .venv-newest/needed.txt
+	$(NEW)/pip install --quiet --disable-pip-version-check vllm==$(NEWEST) -r .venv-newest/needed.txt
+	$(NEW)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
 clean:
-	rm -rf .venv *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	rm -rf .venv .venv-newest *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

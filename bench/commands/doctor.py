@@ -28,13 +28,15 @@ SPEED = "Download it, or measure speed alone with --weights random."
 
 @dataclass(frozen=True)
 class Finding:
-    """ok None: only a fact. `mend` says what to do when ok is False; needed: without it the suite cannot run at all."""
+    """ok None: only a fact. When ok is False, `mend` says what to do, and `lacks` in a word what is wrong; needed: without it the
+    suite cannot run at all."""
 
     name: str
     found: str
     ok: bool | None = None
     mend: str = ""
     needed: bool = False
+    lacks: str = "missing"
 
 
 def doctor(results: str) -> int:
@@ -44,7 +46,7 @@ def doctor(results: str) -> int:
     for column in table.columns:
         column.overflow = "fold"
     for finding in findings:
-        mark = {True: "ok", False: "missing", None: ""}[finding.ok]
+        mark = {True: "ok", False: finding.lacks, None: ""}[finding.ok]
         table.add_row(mark, finding.name, finding.found, "" if finding.ok is not False else finding.mend)
     stderr_console().print(table)
     broken = [finding.name for finding in findings if finding.ok is False and finding.needed]
@@ -75,8 +77,12 @@ def examine(results: str) -> Iterator[Finding]:
         version("transformers") is not None,
         INSTALL,
     )
-    vllm = version("vllm")
-    yield Finding("vllm", vllm or "not installed", vllm == "0.26.0", "Run pip install vllm==0.26.0.", needed=True)
+    from bench.executors.vllm.compat import DEFAULT, known
+
+    vllm, mend = version("vllm"), f"Run pip install vllm=={DEFAULT}."
+    yield Finding("vllm", vllm or "not installed", vllm is not None, mend, needed=True)
+    if vllm is not None:
+        yield probe("vllm version", lambda: known(vllm), f"{mend} Another one may work.", lacks="untried")
     yield probe("vllm platform", vllm_platform, f"{INSTALL} It registers the CPU platform of this suite.")
     yield Finding("ray", version("ray") or "not installed", version("ray") is not None, "For --replicas: pip install ray.")
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
@@ -100,12 +106,12 @@ def recorders(device: str) -> Iterator[Finding]:
         yield Finding(f"recorder {name}", why or "works here", not why, mend)
 
 
-def probe(name: str, look: Callable[[], str], mend: str, *, needed: bool = False) -> Finding:
+def probe(name: str, look: Callable[[], str], mend: str, *, needed: bool = False, lacks: str = "missing") -> Finding:
     """A look that may fail in any way the machine finds; then the failure is the finding."""
     try:
         return Finding(name, look(), True, needed=needed)
     except Exception as error:
-        return Finding(name, " ".join(str(error).split())[:120] or type(error).__name__, False, mend, needed)
+        return Finding(name, " ".join(str(error).split())[:120] or type(error).__name__, False, mend, needed, lacks)
 
 
 def surroundings(results: str) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from bench.config import RunSpec
 from bench.data import ModelSource, TaskData
 from bench.environment import threads
 from bench.errors import UsageError
+from bench.executors.vllm.compat import server_parts
 from bench.executors.vllm.engine import BLOCK, refusals, slot_rank, write_empty_adapter
 from bench.executors.vllm.variables import prepare_environment
 from bench.registry import make_workload, workload_class
@@ -60,15 +61,13 @@ def serve(site: Site) -> dict[str, Any]:
 
 async def _serve(site: Site, durable: Durable, token: str) -> dict[str, Any]:
     from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.entrypoints.launcher import serve_http
-    from vllm.entrypoints.openai.api_server import build_app, init_app_state, setup_server
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    spec, options = site.spec, site.options
+    spec, options, parts = site.spec, site.options, server_parts()
     probes = len(make_workload(spec).plan(0))
     arguments = _arguments(site, slots=probes + options.versions, token=token)
     try:
-        _, sock = setup_server(arguments, reuse_port=False)
+        _, sock = parts.setup_server(arguments, reuse_port=False)
     except OSError as error:
         raise UsageError(f"--port {options.port}: {error.strerror}; give another one, or 0 for any") from None
     port = sock.getsockname()[1]
@@ -77,8 +76,8 @@ async def _serve(site: Site, durable: Durable, token: str) -> dict[str, Any]:
     trainer, training = None, None
     try:
         supported = await llm.get_supported_tasks()
-        app = build_app(arguments, supported, llm.model_config)
-        await init_app_state(llm, app.state, arguments, supported)
+        app = parts.build_app(arguments, supported, llm.model_config)
+        await parts.init_app_state(llm, app.state, arguments, supported)
         with tempfile.TemporaryDirectory(prefix="zo-adapter-") as folder:
             trainer = await _trainer(site, durable, llm, app.state.openai_serving_models, probes, folder)
             from bench.serving.control import routes
@@ -90,7 +89,7 @@ async def _serve(site: Site, durable: Durable, token: str) -> dict[str, Any]:
             training = asyncio.create_task(trainer.run())
             announcing = asyncio.create_task(_announce(app, llm, options.host, port, trainer, training))
             listening = dict(host=options.host, port=port, log_level="warning", access_log=False)
-            await (await serve_http(app, sock=sock, enable_ssl_refresh=False, **listening))
+            await (await parts.serve_http(app, sock=sock, enable_ssl_refresh=False, **listening))
             announcing.cancel()
     finally:
         if training is not None:
@@ -103,7 +102,6 @@ async def _serve(site: Site, durable: Durable, token: str) -> dict[str, Any]:
 
 def _arguments(site: Site, *, slots: int, token: str) -> Any:
     """vLLM's own arguments, as its command line would have them."""
-    from vllm.entrypoints.openai.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     from workloads.models.scope import layout
@@ -144,8 +142,10 @@ def _arguments(site: Site, *, slots: int, token: str) -> Any:
     if token:
         given["api-key"] = token
     words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    return make_arg_parser(FlexibleArgumentParser()).parse_args(
-        [*words, *(f"--{flag}" for flag in flags), "--lora-target-modules", *modules]
+    return (
+        server_parts()
+        .make_arg_parser(FlexibleArgumentParser())
+        .parse_args([*words, *(f"--{flag}" for flag in flags), "--lora-target-modules", *modules])
     )
 
 

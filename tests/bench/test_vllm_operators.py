@@ -22,6 +22,8 @@ LAYERS = (
     "model_executor/layers/vocab_parallel_embedding.py",
     "model_executor/layers/fused_moe/activation.py",
     "v1/attention/backends/cpu_attn.py",
+    "v1/sample/ops/topk_topp_sampler.py",
+    "v1/sample/sampler.py",
     "v1/worker/cpu_worker.py",
 )
 WRAPPED = ("rotary_embedding", "rms_norm", "fused_add_rms_norm", "cpu_attention_with_kv_cache", "cpu_attn_reshape_and_cache",
@@ -30,6 +32,11 @@ WRAPPED = ("rotary_embedding", "rms_norm", "fused_add_rms_norm", "cpu_attention_
 ELSEWHERE = {
     "activation_lut_bf16": "asked for on ARM, where the wheel has it",
     "cpu_attn_has_isa": "asked of RISC-V",
+    "masked_moe_activation": "asked by kernels of experts on GPUs",
+    "relu2_no_mul": "asked of XPUs",
+    "situ": "vLLM's way of writing both names that begin so",
+    "situ_and_mul_quant": "asked by quantised experts on GPUs",
+    "swiglustep_and_mul": "asked of XPUs",
 }
 
 
@@ -68,6 +75,10 @@ def clamped(gate: torch.Tensor, up: torch.Tensor, limit: float, alpha: float, be
     return gate / (1 + torch.exp(-alpha * gate)) * (up + beta)
 
 
+def situ(x: torch.Tensor, beta: float) -> torch.Tensor:
+    return beta * torch.tanh(x / beta) / (1 + torch.exp(-x))
+
+
 GATED: dict[str, tuple[Any, tuple[float, ...]]] = {
     "silu_and_mul": (lambda a, b: silu(a) * b, ()),
     "mul_and_silu": (lambda a, b: a * silu(b), ()),
@@ -75,6 +86,7 @@ GATED: dict[str, tuple[Any, tuple[float, ...]]] = {
     "gelu_tanh_and_mul": (lambda a, b: gelu_tanh(a) * b, ()),
     "fatrelu_and_mul": (lambda a, b, least: torch.where(a > least, a, torch.zeros_like(a)) * b, (0.5,)),
     "silu_and_mul_with_clamp": (clamped, (1.0, 1.5, 0.5)),
+    "situ_and_mul": (lambda a, b, beta, most: situ(a, beta) * most * torch.tanh(b / most), (1.5, 2.5)),
 }
 ALONE = {
     "gelu_new": gelu_tanh,
@@ -195,3 +207,12 @@ def test_masks_that_are_not_supported_are_refused() -> None:
         torch.ops._C.cpu_attention_with_kv_cache(
             q, cache, cache, q.clone(), start, torch.tensor([2]), 1.0, False, None, 4, table, 0.0, none, None, None, 1.0, 1.0, ""
         )
+
+
+def test_tokens_are_the_likeliest_or_drawn_by_their_rows_seed() -> None:
+    logits = torch.tensor([0.0, 2.0, 1.0]).repeat(4000, 1)
+    assert torch.ops._C.greedy_argmax(logits).tolist() == [1] * len(logits)
+    drawn = torch.ops._C.fused_gumbel_argmax(logits, torch.arange(len(logits)))
+    assert torch.equal(drawn[:10], torch.ops._C.fused_gumbel_argmax(logits[:10], torch.arange(10)))
+    shares = drawn.bincount(minlength=3) / len(logits)
+    assert torch.allclose(shares, logits[0].softmax(0), atol=0.03)  # four standard deviations

@@ -18,7 +18,7 @@ from bench.executors.vllm.cpu_library import operator
 
 @operator(
     "get_scheduler_metadata(int reqs, int heads, int kv_heads, int dim, Tensor seq_lens, ScalarType dtype,"
-    " Tensor start, bool causal, int window, str isa, bool split, Tensor? dynamic) -> Tensor"
+    " Tensor start, bool causal, int window, str isa, bool split, Tensor? dynamic, str kv_dtype='auto') -> Tensor"
 )
 def get_scheduler_metadata(*_: Any) -> torch.Tensor:
     return torch.zeros(1, dtype=torch.int8)

@@ -58,6 +58,15 @@ def silu_and_mul_with_clamp(out: torch.Tensor, x: torch.Tensor, limit: float, al
     torch.mul(gate * torch.sigmoid(alpha * gate), up + beta, out=out)
 
 
+@operator("situ_and_mul(Tensor(a!) out, Tensor x, float beta, float linear) -> ()")
+def situ_and_mul(out: torch.Tensor, x: torch.Tensor, beta: float, linear: float) -> None:
+    """out [..., d] = beta tanh(g / beta) sigmoid(g) u, in float32 at least: g = x[..., :d], u = x[..., d:]; where linear > 0,
+    linear tanh(u / linear) stands for u."""
+    gate, up = x.to(torch.promote_types(x.dtype, torch.float32)).chunk(2, dim=-1)
+    up = linear * torch.tanh(up / linear) if linear > 0 else up
+    out.copy_(beta * torch.tanh(gate / beta) * torch.sigmoid(gate) * up)
+
+
 @operator("swigluoai_and_mul(Tensor(a!) out, Tensor x, float alpha=1.702, float limit=7.0) -> ()")
 def swigluoai_and_mul(out: torch.Tensor, x: torch.Tensor, alpha: float = 1.702, limit: float = 7.0) -> None:
     """As silu_and_mul_with_clamp with beta 1, gate and up standing in turn: x[..., 0::2] and x[..., 1::2]."""

@@ -54,7 +54,7 @@ class SegmentedLora(PunicaWrapperBase):
     def add_shrink(self, *args: Any, **kwargs: Any) -> None:
         raise ValueError("LoRA in PyTorch serves linear layers as a whole (add_lora_linear)")
 
-    add_expand = add_lora_embedding = add_lora_logits = add_shrink
+    add_expand = add_lora_embedding = add_lora_logits = apply_lora_full_linear = add_shrink
 
 
 class GroupedLora(SegmentedLora):

@@ -36,7 +36,7 @@ class Head:
         """
         taken = []
 
-        def product(given: torch.Tensor, head: Any, bias: torch.Tensor | None) -> torch.Tensor:
+        def product(given: torch.Tensor, head: Any, bias: torch.Tensor | None, *_: Any) -> torch.Tensor:
             taken.append(head)
             return head_rows(given[at], head, tokens, bias)
 
