@@ -88,7 +88,7 @@ print(json.dumps({"names": sorted(tables), "lora": found}))
     theirs = json.loads(done.stdout.splitlines()[-1])
     assert sorted(registry_reader.architectures()) == theirs["names"]
     assert {name: registry_reader.supports_lora(name) for name in asked} == theirs["lora"]
-    assert {*APART} <= registry_reader.architectures().keys()
+    assert {*APART} - {"RWForCausalLM"} <= registry_reader.architectures().keys()  # Falcon's old name, gone in vLLM 0.33
 
 
 def test_a_run_is_refused_before_it_starts(bench: Make, tmp_path: Path) -> None:
