@@ -20,6 +20,8 @@ from workloads.parameters import fold_kernel
 
 SHARED = {90: 227 * 1024, 80: 163 * 1024}
 """Compute capability -> bytes of shared memory that one block may have: an H100 or H200, an A100."""
+SPILLED = {"_lora_expand": 64} if tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 8) else {}
+"""Bytes that a kernel may spill: none with the default's Triton; with 3.8, vLLM 0.33's, a few at ranks above 64."""
 TYPES = {torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.int32: "*i32", torch.int64: "*i64"}
 
 
@@ -51,7 +53,7 @@ class Launches:
         usage = subprocess.run([tool, "--dump-resource-usage", self.cubin], capture_output=True, text=True, check=True)
         registers, stack = map(int, re.findall(r"REG:(\d+) STACK:(\d+)", usage.stdout)[0])
         print(f"{self.kernel.__name__}: {registers} registers, {stack} bytes spilled, {built.metadata.shared} bytes shared")
-        assert built.metadata.shared <= SHARED[self.capability] and stack == 0
+        assert built.metadata.shared <= SHARED[self.capability] and stack <= SPILLED.get(self.kernel.__name__, 0)
         self.count += 1
 
 
