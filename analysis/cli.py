@@ -1,4 +1,4 @@
-"""`python -m analysis`: `report`, `losses`, `scores`, `gradients` PATH..., `race` FILE...: pages and figures of measurements."""
+"""`python -m analysis`: `report`, `losses`, `scores`, `gradients`, `slopes` PATH..., `race` FILE...: figures and tables."""
 
 from __future__ import annotations
 
@@ -140,6 +140,15 @@ def gradients(
     found = watched(load_runs(paths))
     draw(found, Path(output))
     print(markdown(found))
+
+
+@app.command()
+def slopes(paths: Paths) -> None:
+    """What fewer bits do to projected gradients: runs of `--learning-rate 0` beside the one with most bits, as Markdown."""
+    from analysis.runs import load_runs
+    from analysis.slopes import compared, markdown
+
+    print(markdown(compared(load_runs(paths))))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

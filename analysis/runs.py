@@ -30,7 +30,7 @@ SCALE = (
     "checksum_every",
     "tensor_parallel",
 )
-OWN = ("executor", *FEATURES, "loop", "directions", "upstream", "variant", "admission", "max_tokens", *SCALE)
+OWN = ("executor", *FEATURES, "loop", "directions", "upstream", "variant", "admission", "max_tokens", "quantization", *SCALE)
 """Fields of the specification in which the two sides of a comparison may differ."""
 ADDED = {found.name: found.default for found in fields(RunSpec) if found.default is not MISSING}
 """What a result from before a field was added ran with."""
@@ -123,7 +123,9 @@ class Run:
         bound = f", {found:,} tokens a forward" if (found := (ADDED | self.spec)["max_tokens"]) else ""
         copies = f" x{self.spec['replicas']}" if self.spec.get("replicas") else ""
         copies += f" TP={self.spec['tensor_parallel']}" if self.spec.get("tensor_parallel", 1) > 1 else ""
-        return f"{self.spec['executor']}{copies}{kv}{loop}{checkout}{bound}" + (f", {self.variant}" if self.variant else "")
+        bits = {"none": "", "bitsandbytes": " 4-bit"}.get(held := self.spec.get("quantization", "none"), f" {held}")
+        named = f"{self.spec['executor']}{bits}{copies}{kv}{loop}{checkout}{bound}"
+        return named + (f", {self.variant}" if self.variant else "")
 
     def point(self, own: Sequence[str] = OWN) -> tuple[str, ...]:
         """Runs of one identity with the same point measure the same thing."""

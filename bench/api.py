@@ -186,8 +186,8 @@ class Executor(Protocol):
         """Facts for the result (plain JSON): model runner, threads, fallbacks, warnings."""
 
     def memory_parts(self) -> dict[str, int]:
-        """Bytes of the tensors held: weights with every copy of them, kv_pool, adapter_slots, accumulated_state, running_means;
-        from the tensors themselves."""
+        """Bytes of the tensors held: weights with every copy of them, kv_pool, adapter_slots, accumulated_state, running_means,
+        master (what weights in fewer bits are made from); from the tensors themselves."""
 
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
         """Exact counts of one core step: forwards, rows, tokens_scored, tokens_real, head_rows (rows times vocabulary

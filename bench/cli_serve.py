@@ -18,6 +18,7 @@ NOT_SERVED: tuple[str, ...] = (
     "directions",
     "upstream",
     "scope",
+    "quantization",
     "weight_decay",
     "momentum",
     "momentum_state",

@@ -119,6 +119,13 @@ class RunSpec:
     adapter_targets: str = setting(
         METHOD, "The linear layers it stands beside, or all.", "q_proj,v_proj", "q_proj,v_proj", metavar="NAME,NAME|all"
     )
+    quantization: str = setting(
+        WHAT,
+        "Linear layers in fewer bits: fp8 weights and products, or bitsandbytes' 4-bit weights.",
+        "none",
+        "none",
+        choices=("none", "fp8", "bitsandbytes"),
+    )
     trust_remote_code: bool = setting(WHAT, "Let a hub model or data set run its own Python code.", "no", False)
     objective: str = setting(
         METHOD,
@@ -244,6 +251,11 @@ class RunSpec:
     def watched(self) -> bool:
         """Whether recorders can see the model's steps: in the session's process, or in those of ranks that run whole steps."""
         return self.replicas is None and (self.tensor_parallel == 1 or self.loop == "resident")
+
+    @property
+    def precision(self) -> str:
+        """What products of linear layers are rounded to: the dtype, or fp8."""
+        return "fp8" if self.quantization == "fp8" else self.dtype
 
     def to_json(self) -> dict[str, Any]:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}

@@ -84,11 +84,17 @@ def places(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def complete_all(given: dict[str, Any], executors: Sequence[str]) -> list[RunSpec]:
-    """The specs of executors that run side by side; beside one that takes --upstream, the others do without it."""
-    takes = [name for name in executors if name in EXECUTORS and executor_entry(name).capabilities.upstream]
-    return [
-        complete(given | {"executor": name} | ({"upstream": None} if takes and name not in takes else {})) for name in executors
-    ]
+    """The specs of executors that run side by side; beside those that take --upstream or --quantization, others do without."""
+    known = {name: executor_entry(name).capabilities for name in executors if name in EXECUTORS}
+    takes = {
+        "upstream": [name for name, able in known.items() if able.upstream],
+        "quantization": [name for name, able in known.items() if given.get("quantization") in able.quantization],
+    }
+
+    def without(name: str) -> dict[str, None]:
+        return dict.fromkeys(option for option, able in takes.items() if able and name not in able)
+
+    return [complete(given | {"executor": name} | without(name)) for name in executors]
 
 
 def default_shares(spec: RunSpec) -> int:

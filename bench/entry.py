@@ -31,6 +31,7 @@ class Capabilities:
     means       whether it moves along running means of the steps; rewards: whether it trains by rewards of generated answers
     rewinds     whether a loaded one can be put back to its start and run with another seed, learning rate and eps
     tensor_parallel  whether a model may be spread over several GPUs
+    quantization  formats of the linear layers
     replicates  whether copies of it stay alike: scoring leaves the parameters as they are, to the last bit
     """
 
@@ -51,6 +52,7 @@ class Capabilities:
     rewards: bool = False
     replicates: bool = True
     tensor_parallel: bool = False
+    quantization: tuple[str, ...] = ("none",)
 
     def publishes(self, workload: type[Workload], queries: int) -> bool:
         """Whether the loop of a workload is upstream's own here: upstream has one query."""
@@ -60,6 +62,7 @@ class Capabilities:
         """Raise UsageError for the first field this executor cannot honour, naming what it can."""
         kind = workload.kind
         self._check_scale(spec, workload)
+        self._check_quantization(spec)
         if spec.variant and spec.variant not in self.variants:
             raise UsageError(f"variant {spec.variant}: --executor {spec.executor} has {', '.join(self.variants) or 'none'}")
         if spec.upstream is not None:
@@ -91,6 +94,24 @@ class Capabilities:
             raise UsageError(f"--directions upstream: {constant}; use --directions shared")
         if spec.lora == "dense" and spec.batching == "paired":
             raise UsageError("--lora dense --batching paired: dense weights hold one state at a time; use --batching sequential")
+
+    def _check_quantization(self, spec: RunSpec) -> None:
+        given = f"--quantization {spec.quantization}"
+        if spec.quantization == "none":
+            return
+        if spec.quantization not in self.quantization:
+            raise UsageError(f"{given}: --executor {spec.executor} has no such weights; use --executor eager or vllm")
+        if spec.scope == "full":
+            raise UsageError(f"{given} --scope full: only linear layers have fewer bits; use --scope lora or adapter")
+        if spec.quantization == "bitsandbytes" and spec.scope != "adapter":
+            raise UsageError(f"{given}: nothing is folded into 4-bit weights; use --scope adapter, with a workload such as mezo")
+        if spec.lora == "dense":
+            raise UsageError(
+                f"{given} --lora dense: a probe written into such weights would be rounded away; use --lora fused or unfused, "
+                "for dense directions with --scope adapter"
+            )
+        if spec.tensor_parallel > 1:
+            raise UsageError(f"{given} --tensor-parallel {spec.tensor_parallel}: every rank would scale a part; leave one out")
 
     def _check_adapter(self, spec: RunSpec) -> None:
         if spec.lora == "dense":

@@ -17,21 +17,31 @@ from bench.data import Batch, ModelSource, minibatches
 from workloads.directions import draw
 from workloads.models.adapter import FLAT, SCOPE, Adapter
 from workloads.models.checkpoint import running
+from workloads.models.quantized import quantize
 from workloads.models.scope import layout, transposed, views
 from workloads.models.weights import load_model
 
 
 @torch.inference_mode()
 def reference_losses(
-    source: ModelSource, spec: RunSpec, batch: Batch, probes: Sequence[Probe], *, arithmetic: torch.dtype | None = None
+    source: ModelSource,
+    spec: RunSpec,
+    batch: Batch,
+    probes: Sequence[Probe],
+    *,
+    arithmetic: torch.dtype | None = None,
+    products: bool = False,
 ) -> torch.Tensor:
     """Losses [n_probes], float32 (float64 for that arithmetic), on the CPU; computed on the device of the spec.
 
     Weights and directions are drawn in the spec's dtype (those of an adapter in float32); the forward runs in it too unless
-    `arithmetic` names a wider one.
+    `arithmetic` names a wider one. Quantised weights are rounded first; products: the inputs of FP8 layers are rounded too.
     """
     dtype = getattr(torch, spec.dtype)
-    model = load_model(source, dtype, spec.device).to(arithmetic or dtype)
+    model = load_model(source, dtype, spec.device)
+    if spec.quantization != "none":
+        quantize(model, source, spec.quantization, products=products)
+    model.to(arithmetic or dtype)
     states = _adapter_states(model, spec, probes) if spec.scope == SCOPE else _states(model, spec, probes)
     with running(source):
         return torch.stack([plain_loss(model, batch, spec.objective) for _ in states]).cpu()

@@ -9,6 +9,7 @@ ENTRY = ExecutorEntry(
         scopes={"lowrank": BOTH, "dense": (*BOTH, "adapter"), "factorized": BOTH},
         variants=("every position", "unpadded"),
         rewards=True,
+        quantization=("none", "fp8", "bitsandbytes"),
     ),
     fastest={"batching": "paired", "kv": "shared", "lora": "fused", "loop": "requests"},
 )

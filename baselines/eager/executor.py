@@ -26,6 +26,7 @@ from bench.registry import check, make_workload
 from workloads.models.adapter import FLAT, SCOPE, Adapter
 from workloads.models.generate import greedy, rows_at_once
 from workloads.models.memory import release
+from workloads.models.quantized import kept, quantize
 from workloads.models.room import Made, room, scored_share
 from workloads.models.scope import layout, views
 from workloads.models.weights import load_model
@@ -53,9 +54,13 @@ class EagerExecutor:
         self._trained = Adapter.of(model, spec) if spec.scope == SCOPE else None
         if self._trained is None:
             self.layout = reached = layout(model, spec.scope)
-            self.moved = Parameters(views(model, spec.scope), self.layout, self.device, self.dtype)
+            held = kept(model, source, spec.scope) if spec.quantization == "fp8" else None
+            weights = views(model, spec.scope) if held is None else held.masters
+            self.moved = Parameters(weights, self.layout, self.device, self.dtype, requantized=held)
         else:
             self.layout, reached = self._trained.layout, dict(self._trained.targets)
+            if spec.quantization != "none":
+                quantize(model, source, spec.quantization, products=True)
             self.moved = Parameters(self._trained.initial(spec.seed, self.device), self.layout, self.device, torch.float32)
         self._current = wrap(model, reached)
         self._scorer = OptionScorer(model, self._current, task.pad_id)
@@ -149,6 +154,7 @@ class EagerExecutor:
             "adapter_slots": self._adapters.nbytes() if self._adapters else 0,
             "accumulated_state": held["accumulated_state"] + trained,
             "running_means": held["running_means"],
+            "master": held["master"],
         }
 
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
@@ -165,7 +171,7 @@ class EagerExecutor:
         states = 0 if dense else sides * columns * itemsize + n * (scoped - factored)
         bytes_written = {
             "weight_bytes_written": written + ((n + 1) * scoped if dense else 0),
-            "fold_bytes_written": factored * (2 if dense else 1),
+            "fold_bytes_written": factored * (2 if dense or self.moved.requantized else 1),
             "adapter_bytes_written": states,
         }
         if self._trained is not None:  # the updates, too, go into the adapter

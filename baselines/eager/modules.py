@@ -42,14 +42,14 @@ class ProbeLinear(nn.Module):
     def __init__(self, inner: Any, weight: str | None, bias: str | None, current: Current) -> None:
         super().__init__()
         self.inner, self.weight_name, self.bias_name, self._current = inner, weight, bias, current
-        self._turned = is_conv1d(inner)
+        self._turned, self._rounded = is_conv1d(inner), getattr(inner, "round_input", None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         states = self._current.states
         if states is None:
             return self.inner(x)
         matrix = self.inner.weight.t() if self._turned else self.inner.weight
-        y = F.linear(x, matrix, None if self.bias_name else self.inner.bias)
+        y = F.linear(x if self._rounded is None else self._rounded(x), matrix, None if self.bias_name else self.inner.bias)
         if self.bias_name:
             assert isinstance(states, AdapterStates)
             per_probe = y.view(states.probes, -1, y.size(-1)) + states.values(self.bias_name)[:, None]

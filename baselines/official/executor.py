@@ -149,7 +149,8 @@ class OfficialExecutor:
         return found
 
     def memory_parts(self) -> dict[str, int]:
-        return {"weights": self._weight_bytes(), "kv_pool": 0, "adapter_slots": 0, "accumulated_state": 0, "running_means": 0}
+        beside = ("kv_pool", "adapter_slots", "accumulated_state", "running_means", "master")
+        return {"weights": self._weight_bytes()} | dict.fromkeys(beside, 0)
 
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
         parts, directions = self._passes(batch), len({probe.direction for probe in probes})

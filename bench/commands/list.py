@@ -41,10 +41,10 @@ def list_all(*, verbose: bool = False) -> int:
             table.add_row(_named(WORKLOADS, workload), _named(EXECUTORS, name), *listed, most)
         table.add_section()
     console.print(table)
-    loops = Table("executor", "--loop", "--dtype on a CPU", "--dtype on a GPU", title="Executors")
+    loops = Table("executor", "--loop", "--dtype on a CPU", "--dtype on a GPU", "--quantization", title="Executors")
     for name, entry in executors.items():
         c = entry.capabilities
-        loops.add_row(name, *(", ".join(values) for values in (c.loop, c.dtypes["cpu"], c.dtypes["cuda"])))
+        loops.add_row(name, *(", ".join(values) for values in (c.loop, c.dtypes["cpu"], c.dtypes["cuda"], c.quantization)))
     console.print(loops)
     console.print("--lora dense holds one state at a time: it goes with --batching sequential")
     console.print("dense directions take --lora unfused or fused under --scope adapter, and under no other")

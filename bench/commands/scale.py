@@ -94,7 +94,7 @@ def measure(
     inputs, workload = prepare(spec), make_workload(spec)
     stream = batches(spec, inputs)
     first = next(stream)
-    expect = gate.expected(inputs.reference, first, workload.plan(0), spec.dtype, spec.device)
+    expect = gate.expected(inputs.reference, first, workload.plan(0), spec.precision, spec.device)
     executor: Any = make_executor(spec.executor, replicated=True)
     found: list[Block] = []
     try:

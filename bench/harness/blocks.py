@@ -93,7 +93,7 @@ def run_blocks(job: BlocksJob, emit: Emit) -> None:
     emit({"event": "stage", "name": "check"})
     inputs = prepare(first)
     batch, probes = next(batches_of(first, inputs)), make_workload(first).plan(0)
-    expect = gate.expected(inputs.reference, batch, probes, first.dtype, first.device)
+    expect = gate.expected(inputs.reference, batch, probes, first.precision, first.device)
     stream = batches_of(first, inputs)
     batches = [list(islice(stream, SETTLING + job.steps + 1)) for _ in range(job.rounds)]
     loaded: list[LoadedExecutor] = []

@@ -1,7 +1,8 @@
 """No speed without correctness: before anything is timed, one batch is scored and compared with a float32 reference.
 
 Tolerance. float32: 2e-5 times the size of the loss (1e-4 on a GPU, whose kernels sum in another order). 16 bits: twice the error
-that a plain Hugging Face forward in that same dtype has against float32, plus four units in the last place of the loss.
+that a plain Hugging Face forward in that same dtype has against float32, plus four units in the last place of the loss. FP8: the
+same for a forward that rounds the inputs of its products to FP8, against one in float32 with the same FP8 weights.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 FLOAT32_TOLERANCE = {"cpu": 2e-5, "cuda": 1e-4}
-UNIT = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+UNIT = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "fp8": 2.0**-10}
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def expected(
     dtype: str,
     device: str,
 ) -> Expected:
-    """`reference(batch, probes, dtype)` gives the plain losses in a dtype. Of a step that accumulates, two minibatches do."""
+    """`reference(batch, probes, dtype)` gives the plain losses in a dtype, for fp8 with rounded products. Of a step that
+    accumulates, two minibatches do."""
     batch = Minibatches(batch.parts[:2]) if isinstance(batch, Minibatches) else batch
     truth = reference(batch, probes, "float32").tolist()
     scale = max(1.0, *map(abs, truth))

@@ -46,7 +46,9 @@ def prepare(spec: RunSpec, index: int = 0) -> Inputs:
         )
 
     def reference(batch: Batch, probes: Sequence[Probe], dtype: str) -> torch.Tensor:
-        losses = reference_losses(source, replace(spec, dtype=dtype), batch, probes)
+        products = dtype == "fp8"
+        dtype = spec.dtype if products else dtype
+        losses = reference_losses(source, replace(spec, dtype=dtype), batch, probes, products=products)
         release()  # the executor is loaded next and wants the room
         found = losses.tolist()
         refuse_overflow(source, dtype, spec.device, batch, found)

@@ -92,7 +92,7 @@ def tell(job: Job, spec: RunSpec, history: History, inputs: Inputs, emit: Emit) 
 def expected(spec: RunSpec, inputs: Inputs) -> gate.Expected:
     """What the first batch should score, by the reference."""
     plan = make_workload(spec).plan(0)
-    return gate.expected(inputs.reference, next(batches_of(spec, inputs)), plan, spec.dtype, spec.device)
+    return gate.expected(inputs.reference, next(batches_of(spec, inputs)), plan, spec.precision, spec.device)
 
 
 def go(

@@ -2,7 +2,8 @@
 
 Findings, bytes:
     parts               weights and every copy of them, kv_pool, adapter_slots, accumulated_state, running_means (what momentum
-                        and Adam keep; all from the tensors), activations_and_temporaries
+                        and Adam keep), master (what weights in fewer bits are made from; all from the tensors),
+                        activations_and_temporaries
                         (on a GPU the peak minus these and minus other executors' tensors; on a CPU the most held at once by
                         tensors made within a step)
     allocated_peak      sum of the parts: on a GPU the allocator's peak minus other executors' tensors
@@ -34,7 +35,7 @@ class Memory(TraceRecorder):
     """Peak memory by part (see the module for the shape)."""
 
     name: ClassVar[str] = "memory"
-    version: ClassVar[int] = 3  # 1: without beside; 2: without running_means
+    version: ClassVar[int] = 4  # 1: without beside; 2: without running_means; 3: without master
 
     @classmethod
     def available(cls, device: str) -> str | None:

@@ -24,9 +24,9 @@ NAME_LENGTH = 100
 KEY = "zo_bench"
 """Of a trace: what it takes to classify its work."""
 SIZES = {"double": 8, "long int": 8, "float": 4, "int": 4, "c10::Half": 2, "c10::BFloat16": 2, "short": 2}
-SIZES |= {"signed char": 1, "unsigned char": 1, "bool": 1}
+SIZES |= {"signed char": 1, "unsigned char": 1, "bool": 1, "c10::Float8_e4m3fn": 1}
 FIRST = {"mm": 0, "addmm": 1, "bmm": 0, "baddbmm": 1, "mv": 0, "addmv": 1, "linear": 0, "mkldnn_linear": 0}
-FIRST |= {"_linear_pointwise": 0}  # oneDNN's, with a packed weight
+FIRST |= {"_linear_pointwise": 0, "_scaled_mm": 0, "_C::cutlass_scaled_mm": 1}  # oneDNN's, with a packed weight; of FP8
 """Product -> which input its first factor is."""
 
 

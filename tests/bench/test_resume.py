@@ -25,7 +25,9 @@ CHAINS = {
     "vllm": ["result:1"],
     "official": ["rewrite:300", "snapshot:1", "saved:1", "journal:9"],
     "eager": ["fold:30", "saved:1", "journal:9", "snapshot:2", "result:1"],
+    "eager fp8": ["fold:30", "snapshot:2"],
 }
+CHANGES = {"eager fp8": {"quantization": "fp8"}}
 
 
 def chain(run: Killable, kills: list[str]) -> None:
@@ -37,7 +39,8 @@ def chain(run: Killable, kills: list[str]) -> None:
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Killable]]:
     """The run of an executor after its kills. Most of the time goes into starting processes, so two chains run at once."""
-    runs = {executor: Killable.make(tmp_path_factory.mktemp(executor), executor) for executor in CHAINS}
+    folders = {name: tmp_path_factory.mktemp(name.replace(" ", "-")) for name in CHAINS}
+    runs = {name: Killable.make(folders[name], name.split()[0], **CHANGES.get(name, {})) for name in CHAINS}
     with ThreadPoolExecutor(2) as pool:
         chains = {executor: pool.submit(chain, runs[executor], kills) for executor, kills in CHAINS.items()}
 
@@ -48,7 +51,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
         yield after
 
 
-@pytest.mark.parametrize("executor", ["official", "eager"])
+@pytest.mark.parametrize("executor", ["official", "eager", "eager fp8"])
 def test_killed_again_and_again_it_ends_as_if_never(executor, killed):
     """Amid a rewrite or a fold of the weights, in a snapshot and just after one, half-way through a line, before the result."""
     run = killed(executor)
@@ -111,6 +114,9 @@ CELLS = [
     ("official", "factorized", {"rank": 4}),
     ("official", "lozo", {"directions": "upstream", "max_tokens": 200, "dtype": "bfloat16"}),
     ("eager", "lozo", {"max_tokens": 100, "queries": 2}),
+    ("eager", "lozo", {"quantization": "fp8", "dtype": "float16"}),
+    ("eager", "factorized", {"quantization": "fp8", "rank": 4, "weight_decay": 10.0}),
+    ("eager", "mezo", {"quantization": "bitsandbytes", "scope": "adapter"}),
 ]
 
 

@@ -19,6 +19,7 @@ from workloads.parameters.accumulated import AccumulatedState, Epoch
 from workloads.parameters.checksum import Sums
 from workloads.parameters.dense import DenseStates
 from workloads.parameters.means import RunningMeans, weighted
+from workloads.parameters.requantized import Requantized
 from workloads.parameters.rounding import add_
 from workloads.parameters.shards import Shards, cut_snapshot, drawn_here, part_of
 from workloads.parameters.snapshot import restore, save, state_checksum, state_sums
@@ -26,7 +27,8 @@ from workloads.parameters.snapshot import restore, save, state_checksum, state_s
 
 class Parameters:
     """weights: canonical name -> view into the live model, in the layout's order; device: where directions are drawn; shards:
-    where several processes share the model, the parts that the weights here are of."""
+    where several processes share the model, the parts that the weights here are of; requantized: where the model's are in fewer
+    bits, what they are made from, which then is the weights here."""
 
     def __init__(
         self,
@@ -35,11 +37,13 @@ class Parameters:
         device: torch.device,
         dtype: torch.dtype,
         shards: Shards | None = None,
+        requantized: Requantized | None = None,
     ) -> None:
         self.layout: Layout = layout if shards is None else shards.layout
         self.weights, self.device, self.dtype, self.shards = weights, device, dtype, shards
         self.state, self.means = AccumulatedState(self.layout, device, dtype, shards), RunningMeans(self.layout, device)
         self.dense: DenseStates | None = None
+        self.requantized = requantized
         self._drawn: dict[Direction, Drawn] = {}
 
     def keep_copy(self, wanted: bool) -> None:
@@ -68,6 +72,8 @@ class Parameters:
                 self.state.fold(self.weights, stale)
                 if self.dense is not None:
                     self.dense.sync()
+                if self.requantized is not None:
+                    self.requantized.refresh()
 
     @torch.inference_mode()
     def apply(self, update: Update) -> None:
@@ -75,6 +81,8 @@ class Parameters:
         with phase("update"):
             if update.decay:
                 self._decay(update)
+                if self.requantized is not None:
+                    self.requantized.refresh()
             if update.means is None:
                 self._move(update)
             else:
@@ -175,6 +183,8 @@ class Parameters:
         """Put back what a snapshot of the whole model has of what is here."""
         snapshot = snapshot if self.shards is None else cut_snapshot(snapshot, self.shards)
         restore(snapshot, self.weights, self.state, self.means, self.dense)
+        if self.requantized is not None:
+            self.requantized.begin_again()
 
     def checksum(self) -> str:
         return state_checksum(self.weights, self.state, self.means)
@@ -185,11 +195,13 @@ class Parameters:
         return state_sums(self.weights, self.state, self.shards)
 
     def facts(self) -> dict[str, Any]:
-        return self.state.facts()
+        return self.state.facts() | ({} if self.requantized is None else self.requantized.facts())
 
     def nbytes(self) -> dict[str, int]:
-        """accumulated_state, running_means, and copy: what dense states keep beside the weights."""
+        """accumulated_state, running_means, master: what weights in fewer bits are made from, and copy: what dense states keep
+        beside the weights."""
         held = {"accumulated_state": self.state.nbytes(), "running_means": self.means.nbytes()}
+        held["master"] = 0 if self.requantized is None else self.requantized.nbytes()
         return held | {"copy": self.dense.nbytes() if self.dense else 0}
 
     def written(self, workload: Workload, weight_decay: float, queries: int) -> int:

@@ -160,7 +160,7 @@ class FakeExecutor:
         return {"calls": self.calls}
 
     def memory_parts(self) -> dict[str, int]:
-        return dict.fromkeys(("weights", "kv_pool", "adapter_slots", "accumulated_state", "running_means"), 0)
+        return dict.fromkeys(("weights", "kv_pool", "adapter_slots", "accumulated_state", "running_means", "master"), 0)
 
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
         names = ("rows", "tokens_scored", "tokens_real", "head_rows", "weight_bytes_written", "fold_bytes_written")

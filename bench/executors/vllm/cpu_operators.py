@@ -1,14 +1,15 @@
 """The `torch.ops._C` operators that vLLM's CPU platform and its dense decoders name and its stock wheel lacks, in PyTorch.
 
 Importing the module registers them all: attention and its keys and values (`cpu_attention`), activations, norms and rotary
-embeddings (`cpu_layers`), what the worker asks for at its start, and what the sampler asks for from vLLM 0.33 on.
+embeddings (`cpu_layers`), rounding to FP8 (`cpu_fp8`), what the worker asks for at its start, and what the sampler asks for from
+vLLM 0.33 on.
 """
 
 from __future__ import annotations
 
 import torch
 
-from bench.executors.vllm import cpu_attention, cpu_layers  # noqa: F401 - importing them registers their operators
+from bench.executors.vllm import cpu_attention, cpu_fp8, cpu_layers  # noqa: F401 - importing them registers their operators
 from bench.executors.vllm.cpu_library import operator
 
 

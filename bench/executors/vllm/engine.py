@@ -64,6 +64,10 @@ def start(
         from bench.executors.vllm import loader
 
         settings |= dict(load_format=loader.FORMAT, model_loader_extra_config=loader.describe(source))
+    if spec.quantization != "none":
+        from bench.executors.vllm.quantized import name_for
+
+        settings |= {"quantization": name_for(spec)}
     length = -(-(longest + 1) // BLOCK) * BLOCK
     tokens = max(tokens, length)
     rows = min(rows, tokens)

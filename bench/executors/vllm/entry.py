@@ -3,13 +3,16 @@
 from bench.api import Workload
 from bench.config import RunSpec
 from bench.entry import DTYPES, Capabilities, ExecutorEntry
-from bench.executors.vllm.refusals import check_model, families
+from bench.executors.vllm.refusals import check_device, check_model, families
 from bench.executors.vllm.variables import check_variables
 
 
 def check(spec: RunSpec, workload: type[Workload]) -> None:
-    """Found out before anything is loaded: a variable that vLLM obeys and this executor cannot run with."""
+    """Found out before anything is loaded: a variable that vLLM obeys and this executor cannot run with, a GPU
+    or a package that a quantization wants."""
     check_variables()
+    if spec.device == "cuda" and spec.quantization != "none":
+        check_device(spec.quantization)
 
 
 ENTRY = ExecutorEntry(
@@ -23,6 +26,7 @@ ENTRY = ExecutorEntry(
         variants=("uncompiled", "recorded", "no graphs", "pooled attention"),
         rewards=True,
         tensor_parallel=True,
+        quantization=("none", "fp8", "bitsandbytes"),
     ),
     fastest={"batching": "paired", "kv": "shared", "lora": "fused", "loop": "resident"},
     check=check,

@@ -57,6 +57,7 @@ class VllmExecutor:
         full, scoped = layout(source, "full"), reached(source, spec)
         self._adapter = Adapter.of(source, spec) if spec.scope == SCOPE else None
         self._scoped_bytes = sum(math.prod(shape) for shape in scoped.values()) * getattr(torch, spec.dtype).itemsize
+        self._rounded_bytes = self._scoped_bytes // getattr(torch, spec.dtype).itemsize if spec.quantization == "fp8" else 0
         self._slots = 0 if spec.lora == "dense" else probes
         self._columns = engine.slot_rank(spec.adapter_rank if self._adapter else spec.rank * (2 if lowrank else 1))
         self._out_rows = sum(shape[0] for shape in scoped.values() if len(shape) == 2)
@@ -213,7 +214,7 @@ class VllmExecutor:
         slots = n * itemsize * (self._out_rows * self._columns + a_rows * spec.rank)
         written = {
             "weight_bytes_written": updates + (n + 1) * (self._scoped_bytes if spec.lora == "dense" else 0),
-            "fold_bytes_written": self._scoped_bytes if direction.factored else 0,
+            "fold_bytes_written": self._scoped_bytes + self._rounded_bytes if direction.factored else 0,
             "adapter_bytes_written": 0 if spec.lora == "dense" else slots,
         }
         if self._adapter is not None:  # the updates, too, go into the adapter

@@ -31,7 +31,7 @@ class SeededLoader(BaseModelLoader):
 
     def load_weights(self, model: nn.Module, model_config: ModelConfig) -> None:
         source = ModelSource(**self.load_config.model_loader_extra_config)
-        device: torch.device = next(model.parameters()).device
+        device: torch.device = next(p.device for p in model.parameters() if not p.is_meta)  # FP8 layers are made as they come
         dtype: Any = model_config.dtype
         load: Any = model.load_weights
         load(seeded_weights(source, dtype, device))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 from bench.config import RunSpec
 from bench.data import ModelSource
 from bench.errors import UsageError
 from bench.executors.vllm import registry_reader
+from bench.nvml import open_nvml
 from workloads.models.checkpoint import read_config
 
 APART = ("BloomForCausalLM", "FalconForCausalLM", "GPTNeoXForCausalLM", "GptOssForCausalLM", "RWForCausalLM")
@@ -19,6 +21,7 @@ BORROWED = "transformers"
 """vLLM's module for families that it runs by transformers' own classes, which it changes for the whole process."""
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 """How config.json of a mixture of experts calls their number."""
+FP8_FROM = (8, 9)
 INSTEAD = "use --executor eager or official"
 
 
@@ -38,7 +41,14 @@ def check_model(spec: RunSpec, source: ModelSource) -> None:
         raise UsageError(
             f"{given}: vLLM has no LoRA for {family}; {INSTEAD}{', or --lora dense on vllm' if family in DENSE else ''}"
         )
+    if spec.device == "cuda" and (spec.quantization, source.weights) == ("bitsandbytes", "random"):
+        raise UsageError(
+            f"--quantization bitsandbytes --model {source.name} --weights random: vLLM packs 4-bit weights from files alone; "
+            "use pretrained weights"
+        )
     if any(config.get(key) for key in EXPERTS):
+        if spec.quantization != "none":
+            raise UsageError(f"{given} --quantization {spec.quantization}: experts are not quantised here; use none")
         if spec.scope == "full":
             raise UsageError(
                 f"{given} --scope full: vLLM keeps the experts of {family} in a form of its own that cannot be moved; {INSTEAD}, "
@@ -46,6 +56,16 @@ def check_model(spec: RunSpec, source: ModelSource) -> None:
             )
         if source.weights == "random":
             raise UsageError(f"{given} --weights random: experts are drawn in a form that vLLM does not load; {INSTEAD}")
+
+
+def check_device(quantization: str) -> None:
+    """UsageError for a GPU without FP8 products, where vLLM would lay the weights out for another kernel, and where the package
+    that vLLM packs 4-bit weights with is not installed."""
+    if quantization == "bitsandbytes" and find_spec("bitsandbytes") is None:
+        raise UsageError("--quantization bitsandbytes: vLLM packs 4-bit weights by that package; pip install bitsandbytes")
+    with open_nvml() as found:
+        if quantization == "fp8" and found and tuple(found[0].nvmlDeviceGetCudaComputeCapability(found[1])) < FP8_FROM:
+            raise UsageError("--quantization fp8: FP8 products begin with Ada and Hopper, compute capability 8.9; use none")
 
 
 def families() -> Iterator[str]:

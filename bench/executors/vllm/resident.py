@@ -17,6 +17,7 @@ from bench.data import Batch, Objective
 from bench.executors.vllm.engine import forward_tokens
 from bench.executors.vllm.forward import Forward
 from bench.executors.vllm.packing import Reach
+from bench.executors.vllm.quantized import drop_masters, take_masters
 from bench.executors.vllm.scoring import Head, losses_of, option_logprobs
 from bench.executors.vllm.shards import from_first, ranks, shards_of
 from bench.executors.vllm.slots import AdapterSlots
@@ -50,14 +51,16 @@ class Resident:
         self.runner, self.spec = runner, spec
         self.shards = Shards(layout, shards_of(runner.model, layout)) if ranks() > 1 else None
         self.layout: Layout = layout if self.shards is None else self.shards.layout
-        views = parameter_views(runner.model, self.layout)
         self.device: torch.device = runner.device
         self.dtype: torch.dtype = runner.model_config.dtype
         self.forward, self.head = Forward(runner), Head(runner.model)
         self.trained = Adapter(layout, spec.adapter_rank, spec.adapter_alpha) if spec.scope == SCOPE else None
         if self.trained is None:
-            self.moved = Parameters(views, layout, self.device, self.dtype, self.shards)
+            kept = None if spec.quantization == "none" else take_masters(runner.model, self.layout)
+            weights = parameter_views(runner.model, self.layout) if kept is None else kept.masters
+            self.moved = Parameters(weights, layout, self.device, self.dtype, self.shards, kept)
         else:
+            drop_masters(runner.model)
             initial = self.trained.initial(spec.seed, self.device)
             self.moved = Parameters(initial, self.trained.layout, self.device, torch.float32)
         self.slots: AdapterSlots | TrainedSlots | None = None
@@ -191,6 +194,7 @@ class Resident:
             "adapter_slots": self.slots.nbytes() if self.slots else 0,
             "accumulated_state": held["accumulated_state"] + trained,
             "running_means": held["running_means"],
+            "master": held["master"],
         }
 
     def _groups(self, probes: int) -> list[list[int]]:
