@@ -106,9 +106,13 @@ class NF4Numbers(QuantizationConfig):  # type: ignore[misc]
         return NF4Method() if isinstance(layer, LinearBase) else None
 
 
-def take_masters(model: nn.Module, layout: Layout) -> Requantized:
+def take_masters(model: nn.Module, layout: Layout, *, folds: bool) -> Requantized | None:
     """Of the matrices of a layout, as views into vLLM's merged ones; a fold into them is rounded into the live FP8 weights in
-    place, where recorded passes read them."""
+    place, where recorded passes read them. None where nothing is folded: then what the layers had kept is let go."""
+    if not folds:
+        for module in model.modules():
+            module.__dict__.pop(MASTER, None)
+        return None
     modules, masters, places = dict(model.named_modules()), dict[str, torch.Tensor](), dict[str, tuple[Any, int]]()
     layers: dict[str, tuple[Any, torch.Tensor]] = {}
     for path, leaf, _, name, _ in named_parts(model):
@@ -128,12 +132,6 @@ def take_masters(model: nn.Module, layout: Layout) -> Requantized:
         return layer.weight.data.t()[start : start + min(rows, out), :width].float() * layer.weight_scale
 
     return Requantized({name: masters[name] for name in layout}, write, live)
-
-
-def drop_masters(model: nn.Module) -> None:
-    """Where nothing is folded."""
-    for module in model.modules():
-        module.__dict__.pop(MASTER, None)
 
 
 def encode(layer: Any, master: torch.Tensor) -> None:

@@ -17,7 +17,6 @@ from bench.data import Batch, Objective
 from bench.executors.vllm.engine import forward_tokens
 from bench.executors.vllm.forward import Forward
 from bench.executors.vllm.packing import Reach
-from bench.executors.vllm.quantized import drop_masters, take_masters
 from bench.executors.vllm.scoring import Head, losses_of, option_logprobs
 from bench.executors.vllm.shards import from_first, ranks, shards_of
 from bench.executors.vllm.slots import AdapterSlots
@@ -55,12 +54,15 @@ class Resident:
         self.dtype: torch.dtype = runner.model_config.dtype
         self.forward, self.head = Forward(runner), Head(runner.model)
         self.trained = Adapter(layout, spec.adapter_rank, spec.adapter_alpha) if spec.scope == SCOPE else None
+        kept = None
+        if spec.quantization != "none":  # what it is made of in vLLM is imported where it is asked for
+            from bench.executors.vllm.quantized import take_masters
+
+            kept = take_masters(runner.model, self.layout, folds=self.trained is None)
         if self.trained is None:
-            kept = None if spec.quantization == "none" else take_masters(runner.model, self.layout)
             weights = parameter_views(runner.model, self.layout) if kept is None else kept.masters
             self.moved = Parameters(weights, layout, self.device, self.dtype, self.shards, kept)
         else:
-            drop_masters(runner.model)
             initial = self.trained.initial(spec.seed, self.device)
             self.moved = Parameters(initial, self.trained.layout, self.device, torch.float32)
         self.slots: AdapterSlots | TrainedSlots | None = None
