@@ -22,7 +22,7 @@ from rich.console import Console
 from analysis.runs import Run
 from bench.environment import ROOT
 from bench.errors import UsageError, command
-from bench.harness.process import Stop, stoppable
+from bench.harness.process import Stop, exit_words, stoppable
 from bench.journal.store import Store, new_id
 from bench.result import Result, load_result
 
@@ -87,7 +87,8 @@ def session(tree: Path, arguments: Sequence[str], revision: str, log: Path, stop
     if child.returncode == 2:
         raise UsageError(f"{revision}: {said[-1].removeprefix('error: ')}")
     if child.returncode:
-        raise SessionFailed(f"{revision}: `{command(*arguments)}` failed: {said[-1]}")
+        why = exit_words(child.returncode) if child.returncode < 0 else said[-1]
+        raise SessionFailed(f"{revision}: `{command(*arguments)}` failed: {why}")
     last = json.loads(out.strip().splitlines()[-1])
     return [row["path"] for row in last.get("runs", [last])]
 

@@ -96,9 +96,7 @@ def run_process(
     elif not ended:
         log.cut_short("timeout", f"still at {log.where} after {timeout_s:g} s; raise --timeout, or lower --steps or --batch-size")
     else:
-        log.fail(
-            "failed", f"the process ended at {log.where} with {_exit_words(process.returncode)}; its output is in {log_path}"
-        )
+        log.fail("failed", f"the process ended at {log.where} with {exit_words(process.returncode)}; its output is in {log_path}")
         log.resumable = -process.returncode in ENDED_BY_OTHERS
     return log
 
@@ -158,7 +156,8 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _exit_words(code: int) -> str:
+def exit_words(code: int) -> str:
+    """How a process ended, from its return code."""
     if code >= 0:
         return f"exit code {code}"
     hint = ", as the kernel does when memory runs out" if -code == signal.SIGKILL else ""

@@ -129,6 +129,18 @@ def test_a_killed_driver_goes_on_with_another_number_of_replicas(tmp_path: Path)
     assert not list(Path(tempfile.gettempdir()).glob(f"zo-ray-{os.getpid()}-*"))
 
 
+def test_a_replica_may_have_several_ranks(tmp_path: Path) -> None:
+    """One of two ranks, through Ray: the losses are those of one process that scores the items in turn."""
+    given = {"steps": 12, "learning_rate": 1e-4, "checkpoint_every": 0, "eval_every": 0}
+    run = Killable.make(tmp_path, "vllm", replicas="1", tensor_parallel=2, **given)
+    assert run.begin() == 0
+    details, losses = run.session.details, run.session.losses
+    assert details["replicas"] == 1 and len(losses) == 16
+    spec = run.result.spec | {"replicas": None, "tensor_parallel": 1, "executor": "eager", "loop": "requests"}
+    expected = in_turn(RunSpec.from_json(spec), 16)
+    assert max(abs(a - b) for one, two in zip(losses, expected, strict=True) for a, b in zip(one, two, strict=True)) < 2e-5
+
+
 SPEC = {"model": "opt-tiny", "device": "cpu", "executor": "eager"}
 
 

@@ -26,8 +26,9 @@ CHAINS = {
     "official": ["rewrite:300", "snapshot:1", "saved:1", "journal:9"],
     "eager": ["fold:30", "saved:1", "journal:9", "snapshot:2", "result:1"],
     "eager fp8": ["fold:30", "snapshot:2"],
+    "vllm on two ranks": ["result:1"],
 }
-CHANGES = {"eager fp8": {"quantization": "fp8"}}
+CHANGES = {"eager fp8": {"quantization": "fp8"}, "vllm on two ranks": {"tensor_parallel": 2}}
 
 
 def chain(run: Killable, kills: list[str]) -> None:
@@ -61,9 +62,10 @@ def test_killed_again_and_again_it_ends_as_if_never(executor, killed):
     assert not list(run.folder.rglob("*.part"))
 
 
-def test_vllm_goes_on_from_any_step_as_if_never_killed(killed):
+@pytest.mark.parametrize("executor", ["vllm", "vllm on two ranks"])
+def test_vllm_goes_on_from_any_step_as_if_never_killed(executor, killed):
     """One engine runs to the end and is killed before its result is written; the other goes on from a part of its journal."""
-    run = killed("vllm")
+    run = killed(executor)
     whole = run.journal.sessions[0]
     lines = run.journal_path.read_bytes().splitlines(keepends=True)
     cut = next(i for i, line in enumerate(lines) if b'"event":"step","warmup":false,"step":17' in line)

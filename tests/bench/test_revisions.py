@@ -14,7 +14,13 @@ from bench.result import find_results, load_result
 
 ROOT = Path(__file__).parents[2]
 RUN = ["--", "--executor", "fake", "--model", "none", "--device", "cpu", "--steps", "4", "--warmup", "1"]
-COMMITS = [("before", "", ""), ("after", "[0.01]", "[0.02]"), ("broken", "import json", "import nothing_of_that_name")]
+FAKE, MAIN = "bench/executors/fake/executor.py", "bench/__main__.py"
+COMMITS = [
+    ("before", FAKE, "", ""),
+    ("after", FAKE, "[0.01]", "[0.02]"),
+    ("broken", FAKE, "import json", "import nothing_of_that_name"),
+    ("killed", MAIN, "import sys", "import os\nimport sys\n\nos.kill(os.getpid(), 9)"),
+]
 
 
 def git(folder, *arguments):
@@ -24,13 +30,13 @@ def git(folder, *arguments):
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """The suite in a repository of its own: `before`, `after` (twice as slow), `broken` (its sessions do not start)."""
+    """The suite in a repository of its own: `before`, `after` (twice as slow), and two whose sessions do not start."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("bench", "workloads", "baselines", "analysis"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    script = folder / "bench" / "executors" / "fake" / "executor.py"
     git(folder, "init", "--quiet")
-    for name, old, new in COMMITS:
+    for name, file, old, new in COMMITS:
+        script = folder / file
         text = script.read_text()
         assert old in text
         script.write_text(text.replace(old, new, 1) if old else text)
@@ -72,6 +78,7 @@ def test_a_commit_beside_itself_is_no_regression(compare):
         (["--revisions", "before", "after", "--", "--sessions", "2"], 2, "--sessions after --: is set for each session"),
         (["--revisions", "before", "after", "--", "--rank", "none"], 2, "before: none: "),
         (["--revisions", "broken", "before", *RUN], 1, "broken: `"),
+        (["--revisions", "killed", "before", *RUN], 1, "failed: signal SIGKILL"),
         (["--revisions", "before", "after", "--rounds", "0"], 2, "--rounds 0"),
     ],
 )
