@@ -8,6 +8,7 @@ admission.py   how many probe tokens a round may hold: the policies
 worker.py      what runs where the weights are: the state, the probe slots, the published slots
 slots.py       adapter slots whose columns hold the past as well
 probes.py      scores a minibatch through the engine's scheduler
+questions.py   its rows, as requests within the engine's process
 publishing.py  the ring of published versions
 feed.py        minibatches, with examples that came in while it runs
 durable.py     journal and snapshots, and the way back

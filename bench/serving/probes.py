@@ -3,68 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import count
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from bench.data import Batch, TaskData
-from bench.executors.vllm.requests import row_mean
 from workloads.tasks.loss import ragged
 
-PRIORITY = 1 << 20
-"""vLLM serves small numbers first; users have 0."""
-PREFIX = "zo-probe-"
-"""Ids of probes begin with this; those of users begin with the endpoint's name."""
+LEAST_S, MOST_S = 0.002, 0.02
+"""How long to wait before asking whether all probes have answered."""
 
 
 class Probes:
-    """llm: vLLM's AsyncLLM."""
+    """rpc: calls a method of the worker."""
 
-    def __init__(self, llm: Any, task: TaskData) -> None:
-        self._generate, self._numbers = llm.generate, count()
-        self.single = task.single_token_options
+    def __init__(self, rpc: Any, task: TaskData) -> None:
+        self._rpc, self.single = rpc, task.single_token_options
+        self._took_s = 0.0
 
-    async def option_logprobs(self, batch: Batch, adapter: Any) -> torch.Tensor:
-        """Mean log-prob of each option [n, most options], float32, under an adapter; -inf where an example has fewer."""
-        if self.single:
-            found = await _together(self._first_tokens(example, adapter) for example in batch)
-            rows = [value for values in found for value in values]
-        else:
-            rows = await _together(self._row(*row, adapter) for example in batch for row in example.rows())
-        return ragged(torch.tensor(rows, dtype=torch.float32), torch.tensor([len(example.options) for example in batch]))
+    async def option_logprobs(self, batch: Batch, adapters: Sequence[Any]) -> torch.Tensor:
+        """Mean log-prob of each option [adapters, n, most options], float32; -inf where an example has fewer."""
+        asked = [row for example in batch for row in self._rows(example)]
+        named = [(adapter.lora_name, adapter.lora_int_id, adapter.lora_path) for adapter in adapters]
+        found = await self._ask([(*row, adapter) for adapter in named for row in asked])
+        counts = torch.tensor([len(example.options) for example in batch])
+        each = len(asked)
+        parts = [self._scores(batch, found[start : start + each]) for start in range(0, len(found), each)]
+        return torch.stack([ragged(torch.tensor(part, dtype=torch.float32), counts) for part in parts])
 
-    async def _first_tokens(self, example: Any, adapter: Any) -> list[float]:
+    def _rows(self, example: Any) -> list[tuple[list[int], list[int] | int]]:
         """Answers of one token are read from the prompt's last position."""
-        firsts = list(dict.fromkeys(option[0] for option in example.options))
-        output = await self._ask(example.prompt, adapter, logprob_token_ids=firsts)
-        at = output.outputs[0].logprobs[0]
-        return [at[option[0]].logprob for option in example.options]
+        if self.single:
+            return [(list(example.prompt), list(dict.fromkeys(option[0] for option in example.options)))]
+        return [(list(tokens), scored) for tokens, scored in example.rows()]
 
-    async def _row(self, tokens: tuple[int, ...], scored: int, adapter: Any) -> float:
-        output = await self._ask(tokens, adapter, prompt_logprobs=0)
-        return row_mean(output.prompt_logprobs, tokens, scored)
+    def _scores(self, batch: Batch, found: list[list[float]]) -> list[float]:
+        """Of all options of all examples, one after the other."""
+        if not self.single:
+            return [float(sum(values)) / len(values) for values in found]
+        scores = []
+        for example, values in zip(batch, found, strict=True):
+            at = dict(zip(dict.fromkeys(option[0] for option in example.options), values, strict=True))
+            scores += [at[option[0]] for option in example.options]
+        return scores
 
-    async def _ask(self, tokens: tuple[int, ...], adapter: Any, **asked: Any) -> Any:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        how: dict[str, Any] = dict(max_tokens=1, temperature=0.0, detokenize=False, skip_reading_prefix_cache=True)
-        parameters = SamplingParams(**how, output_kind=RequestOutputKind.FINAL_ONLY, **asked)
-        stream = self._generate(
-            {"prompt_token_ids": list(tokens)},
-            parameters,
-            f"{PREFIX}{next(self._numbers)}",
-            lora_request=adapter,
-            priority=PRIORITY,
-        )
-        async for output in stream:
-            last = output
-        return last
-
-
-async def _together(questions: Any) -> list[Any]:
-    """All at once; where one fails the others are given up."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(question) for question in questions]
-    return [task.result() for task in tasks]
+    async def _ask(self, rows: Sequence[Any]) -> list[list[float]]:
+        clock = asyncio.get_running_loop().time
+        begin, pause = clock(), max(LEAST_S, self._took_s / 2)
+        await self._rpc("zs_ask", rows)
+        while True:
+            await asyncio.sleep(pause)
+            found: list[list[float]] | None = await self._rpc("zs_answers")
+            if found is not None:
+                self._took_s = clock() - begin
+                return found
+            pause = LEAST_S if pause > MOST_S else min(MOST_S, 1.5 * pause)

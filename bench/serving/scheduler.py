@@ -16,7 +16,7 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
 from bench.serving.admission import Admission, Policy
-from bench.serving.probes import PREFIX
+from bench.serving.questions import PREFIX, Questions
 
 ROUNDS = 512
 """How many rounds back facts look."""
@@ -35,6 +35,7 @@ class UsersFirst(Scheduler):
         self.admission = Admission(Policy.of("none", 1, "ttft_p99=+15%", self.max_num_scheduled_tokens))
         self.rounds: deque[tuple[float, float, float]] = deque(maxlen=ROUNDS)  # begin, end, share of probes
         self.cache_probes = False
+        self.questions = Questions([])
         self._begin = 0.0
         coordinator: Any = self.kv_cache_manager.coordinator
         name_blocks = coordinator.cache_blocks
@@ -50,6 +51,26 @@ class UsersFirst(Scheduler):
         """From the next round on, with a fresh view of the users' times."""
         self.admission = Admission(policy, last_user=self.admission.last_user)
         self.rounds.clear()
+
+    def ask(self, questions: Questions) -> None:
+        """Hold the rows of a score back until rounds have room for them. What was asked before is given up."""
+        old = [name for name in self.requests if name.startswith(PREFIX)]
+        self.finish_requests(old, RequestStatus.FINISHED_ABORTED)
+        self.questions = questions
+        for request in questions.requests(self._hasher() if self.cache_probes else None):
+            self.add_request(request)
+
+    def _hasher(self) -> Any:
+        from vllm.utils.hashing import get_hash_fn_by_name
+        from vllm.v1.core.kv_cache_utils import get_request_block_hasher
+
+        return get_request_block_hasher(self.block_size, get_hash_fn_by_name(self.cache_config.prefix_caching_hash_algo))
+
+    def beside(self, begin: float, end: float) -> None:
+        """Between two rounds training kept the engine busy: who waited meanwhile waited for it."""
+        self.rounds.append((begin, end, 1.0))
+        for waited in self.awaiting.values():
+            waited[1] += max(0.0, end - max(begin, waited[0]))
 
     def add_request(self, request: Request) -> None:
         if request.request_id.startswith(PREFIX):
@@ -82,6 +103,11 @@ class UsersFirst(Scheduler):
     def update_from_output(self, scheduled: SchedulerOutput, *args: Any) -> Any:
         begin, before = self._begin, dict(self.requests)
         outputs = super().update_from_output(scheduled, *args)
+        for found in outputs.values():
+            for output in found.outputs:
+                if output.request_id.startswith(PREFIX):
+                    self.questions.note(output)
+            found.outputs = [output for output in found.outputs if not output.request_id.startswith(PREFIX)]
         tokens, end = scheduled.num_scheduled_tokens, time.time()
         if not tokens:
             return outputs

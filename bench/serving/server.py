@@ -185,7 +185,7 @@ async def _trainer(site: Site, durable: Durable, llm: Any, models: Any, probes: 
     shapes = {name: list(shape) for name, shape in scoped.items()}
     ids = [request.lora_int_id for request in slots]
     await rpc("zs_setup", spec.to_json(), shapes, ids[:probes], ids[probes:])
-    ring, asks = Ring(models, ids[probes:], path), Probes(llm, task)
+    ring, asks = Ring(models, ids[probes:], path), Probes(rpc, task)
     ring.watch(llm)
     ring.list_by_name()
     longest = llm.model_config.max_model_len - 1

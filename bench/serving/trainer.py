@@ -97,8 +97,7 @@ class Trainer:
             try:
                 await self._step()
             except Exception as error:  # the server outlives whatever training runs into
-                found = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
-                self.error = f"{type(found).__name__}: {found}"
+                self.error = f"{type(error).__name__}: {error}"
                 self.on.clear()
             await asyncio.sleep(0)
 
@@ -158,9 +157,7 @@ class Trainer:
                 self.longest_compression_s = max(self.longest_compression_s, time.perf_counter() - paused)
                 if not left:
                     left = await self.rpc("zs_step", step, None)
-            async with asyncio.TaskGroup() as group:
-                scored = [group.create_task(self.probes.option_logprobs(batch, adapter)) for adapter in self.adapters]
-            losses = batch_loss(self.task.objective, torch.stack([found.result() for found in scored]), batch)
+            losses = batch_loss(self.task.objective, await self.probes.option_logprobs(batch, self.adapters), batch)
             if not bool(torch.isfinite(losses).all()):
                 raise ValueError(f"step {step}: a loss is not finite; stop, and use a lower --learning-rate or --eps")
             self._note(step, losses, begin)
@@ -272,7 +269,8 @@ class Trainer:
     async def _judge(self, adapter: Any) -> tuple[float, float | None]:
         """Loss and score of a version on the dev split."""
         examples = (self.task.dev or self.task.eval)[: self.options.dev_examples]
-        found = judge(self.task, examples, await self.probes.option_logprobs(examples, adapter))
+        (scores,) = await self.probes.option_logprobs(examples, [adapter])
+        found = judge(self.task, examples, scores)
         if not math.isfinite(found.loss):
             raise ValueError(f"the dev loss after {self.step} steps is not finite; use a lower --learning-rate or --eps")
         return found.loss, found.score if found.scores else None

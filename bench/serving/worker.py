@@ -5,7 +5,10 @@ The engine is a process of its own, so only numbers and names cross; directions 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from bench.journal.entries import SnapshotEntry
 from bench.journal.snapshots import Snapshots
 from bench.registry import make_workload, workload_class
 from bench.serving.admission import Policy
+from bench.serving.questions import Questions
 from bench.serving.scheduler import UsersFirst
 from bench.serving.slots import StackedSlots
 from workloads.directions import Drawn, Layout, draw
@@ -107,19 +111,30 @@ class ServingWorker:
     @torch.inference_mode()
     def zs_step(self, step: int, done: list | None) -> int:
         """Apply a step that is done (step, losses), then write the next one's probes. 0, or matrices to compress before."""
-        self.zs_apply(done)
-        return self.zs.prepare(step)
+        with self._busy():
+            if done is not None:
+                self.zs.apply(*done)
+            return self.zs.prepare(step)
 
     @torch.inference_mode()
-    def zs_apply(self, done: list | None) -> None:
-        if done is not None:
+    def zs_apply(self, done: list) -> None:
+        with self._busy():
             self.zs.apply(*done)
+
+    def zs_ask(self, rows: list) -> None:
+        """Score rows, as `Questions` has them, when users leave room."""
+        self._scheduler().ask(Questions(rows))
+
+    def zs_answers(self) -> list[list[float]] | None:
+        """What the last rows were found to score, once all are known."""
+        return self._scheduler().questions.answers()
 
     @torch.inference_mode()
     def zs_compress(self, step: int, matrices: int) -> int:
         """Of the past of a step's probes; how many matrices are left."""
         current = self.zs.workload.plan(step)[0].direction.epoch if self.zs.shares_v else None
-        return self.zs.stack.compress(current, matrices)
+        with self._busy():
+            return self.zs.stack.compress(current, matrices)
 
     @torch.inference_mode()
     def zs_replay(self, first: int, losses: list[list[float]]) -> None:
@@ -132,7 +147,8 @@ class ServingWorker:
 
     @torch.inference_mode()
     def zs_publish(self, adapter: int) -> None:
-        self.zs.publish(self.zs.stack, adapter)
+        with self._busy():
+            self.zs.publish(self.zs.stack, adapter)
 
     def zs_clear(self, adapter: int) -> None:
         self.zs.slots.clear(self.zs.slot_of[adapter])
@@ -157,7 +173,8 @@ class ServingWorker:
 
     def zs_save(self, journal: str, step: int) -> None:
         """Copy the state and write it to the disk in a thread: no request waits for a disk."""
-        snapshot, checksum = self.zs.stack.snapshot(), self.zs.stack.checksum()
+        with self._busy():
+            snapshot, checksum = self.zs.stack.snapshot(), self.zs.stack.checksum()
         self.zs.saving = self.zs.pool.submit(Snapshots(Path(journal), 0).write, snapshot, step, checksum, "checkpoint")
 
     def zs_saved(self) -> dict[str, Any] | None:
@@ -177,6 +194,15 @@ class ServingWorker:
         caches = {cache.data_ptr(): cache.numel() * cache.element_size() for cache in self.model_runner.kv_caches}
         memory = {"kv_pool": sum(caches.values()), "adapter_slots": self.zs.slots.nbytes(), "state": self.zs.stack.nbytes()}
         return {"admission": self._scheduler().facts(), "compression": self.zs.stack.facts(), "memory_bytes": memory}
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        """Users whose requests came meanwhile have waited for training."""
+        begin = time.time()
+        try:
+            yield
+        finally:
+            self._scheduler().beside(begin, time.time())
 
     @staticmethod
     def _scheduler() -> UsersFirst:

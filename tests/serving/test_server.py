@@ -236,9 +236,10 @@ def test_killed_it_goes_on_where_it_was(live: Live) -> None:
     after = live.training()
     assert after["step"] >= before["step"] + 2
     assert after["version"] == published["version"] == before["version"]
-    assert after["examples_waiting"] == max(
-        0, 30 - 8 * (after["step"] - before["step"] - 1)
-    )  # from the step after the next one on
+    scored_since = after["step"] - before["step"] - 1  # from the step after the next one on
+    assert (
+        max(0, 30 - 8 * scored_since) <= after["examples_waiting"] < 30
+    )  # up to half a minibatch of 16, less what is drawn again
     assert logprobs(live.ask("tuned", question, 8)) == answer
     for one in (before, after):
         assert one["compression"]["compressions"] >= 2  # a slot of rank 8 holds two past epochs
