@@ -45,7 +45,7 @@ def serve_bench(
     given: dict[str, Any],
     options: dict[str, Any],
     rates: Annotated[
-        str | None, described("Users a second.", "30, 60 and 80 % of what the server can do", panel=MEASURE, metavar="X,X")
+        str | None, described("Users a second.", "30, 60 and 80 % of what is served in time", panel=MEASURE, metavar="X,X")
     ] = None,
     policies: Annotated[
         str | None, described("Which take turns; off: no training.", "all", panel=MEASURE, metavar="off,none,...")

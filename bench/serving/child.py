@@ -20,6 +20,7 @@ from bench.settings import settings
 from bench.shadowing import child_environment
 
 START_S, END_S = 900.0, 60.0
+GUARD = "import os, signal, sys; sys.stdin.read(); os.killpg(int(sys.argv[1]), signal.SIGKILL)"
 READY = re.compile(r"control at (\S+)/training\n.*ends it")
 
 
@@ -39,6 +40,7 @@ class Child:
                 env=environment,
                 start_new_session=True,
             )
+        self._guard = guard(self._process.pid)
         try:
             self.url = self._ready()
         except BaseException:
@@ -61,6 +63,8 @@ class Child:
 
     def end(self) -> None:
         """SIGINT, then SIGKILL to it and everything it started. Safe to call twice."""
+        self._guard.kill()
+        self._guard.wait()
         for number in (signal.SIGINT, signal.SIGKILL):
             try:
                 os.killpg(self._process.pid, number) if number == signal.SIGKILL else self._process.send_signal(number)
@@ -69,6 +73,11 @@ class Child:
                 continue
             except ProcessLookupError:
                 break
+
+
+def guard(group: int) -> subprocess.Popen[bytes]:
+    """A process that kills a process group once this process is gone, however it ended: it reads a pipe that nobody writes to."""
+    return subprocess.Popen([sys.executable, "-c", GUARD, str(group)], stdin=subprocess.PIPE, start_new_session=True)
 
 
 def _words(kind: type, given: Mapping[str, Any]) -> list[str]:
