@@ -10,7 +10,7 @@ NEW := .venv-newest/bin
 
 DEMO := results/demo
 
-# About five minutes on two quiet cores: opt-tiny learns on all three executors; then opt-mini, whose steps are arithmetic and no Python, is timed
+# Five minutes on two cores: opt-tiny learns on all three executors; then opt-mini, whose steps are arithmetic and no Python, is timed
 # in blocks that take turns, and the speed-up is attributed.
 demo: $(INSTALLED)
 	$(BIN)/python -m bench run --executor official --executor eager --executor vllm --model opt-tiny --no-profile --results $(DEMO)/learning
