@@ -112,12 +112,12 @@ class Admission:
         nothing is learned any more, and a tail that a bound forbids without any probe is not theirs."""
         alone = [measured - added for measured, added, _ in self.seen]
         bound = self.policy.slo.bound(percentile(alone, 0.99))
-        low, high = float(min(LEAST, self._cap)), float(self._cap + 1)
+        low, high = float(min(LEAST, self._cap)), float(self._cap)
         while high - low > 1:
             middle = (low + high) / 2
             tail = percentile([own + middle * each for own, (_, _, each) in zip(alone, self.seen, strict=True)], 0.99)
             low, high = (middle, high) if tail <= bound else (low, middle)
-        return min(low, float(self._cap))
+        return float(math.ceil(low))
 
     def facts(self) -> dict[str, Any]:
         """Plain JSON for GET /training: times as the engine sees them, network and tokenizer left out."""
