@@ -47,7 +47,7 @@ class Slo:
 
 @dataclass(frozen=True)
 class Policy:
-    """tokens: the cap of `fixed`, and of `controller` while users are there; most: probe tokens in a round where nobody waits."""
+    """tokens: the cap of `fixed`; most: probe tokens in a round where nobody waits."""
 
     name: str
     tokens: int
@@ -76,12 +76,7 @@ class Admission:
     _new: int = 0
 
     def __post_init__(self) -> None:
-        self.budget = float(self._cap)
-
-    @property
-    def _cap(self) -> int:
-        """One round is what a user waits for at most, whatever the tail says."""
-        return min(self.policy.tokens, self.policy.most)
+        self.budget = float(min(4 * LEAST, self.policy.most))
 
     def allowed(self, now: float, waiting: int, users: int) -> int:
         """Probe tokens of the round that begins. waiting: users without a first token; users: all that are in the engine."""
@@ -112,12 +107,12 @@ class Admission:
         nothing is learned any more, and a tail that a bound forbids without any probe is not theirs."""
         alone = [measured - added for measured, added, _ in self.seen]
         bound = self.policy.slo.bound(percentile(alone, 0.99))
-        low, high = float(min(LEAST, self._cap)), float(self._cap)
+        low, high = float(min(LEAST, self.policy.most)), float(self.policy.most)
         while high - low > 1:
             middle = (low + high) / 2
             tail = percentile([own + middle * each for own, (_, _, each) in zip(alone, self.seen, strict=True)], 0.99)
             low, high = (middle, high) if tail <= bound else (low, middle)
-        return float(math.ceil(low))
+        return low
 
     def facts(self) -> dict[str, Any]:
         """Plain JSON for GET /training: times as the engine sees them, network and tokenizer left out."""

@@ -24,13 +24,7 @@ class ServeOptions:
     slo: str = setting(
         SERVING, "What --policy controller keeps: ttft_p99=+15% or =80ms.", "ttft_p99=+15%", "ttft_p99=+15%", metavar="BOUND"
     )
-    probe_tokens: int = setting(
-        SERVING,
-        "Most probe tokens of a round that users share: always so many under --policy fixed, at most under controller.",
-        "128",
-        128,
-        least=1,
-    )
+    probe_tokens: int = setting(SERVING, "Most probe tokens of a round under --policy fixed.", "128", 128, least=1)
     publish_every: int = setting(SERVING, "Offer the state to users each N steps; 0: when asked.", "50", 50, metavar="N", least=0)
     publish_if: str = setting(
         SERVING, "better: where the dev loss is not worse than what is served.", "better", "better", choices=PUBLISH_IF
