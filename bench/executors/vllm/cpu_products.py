@@ -7,34 +7,24 @@ gone on with has the bits of one that was not interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from bench import onednn
 from bench.executors.vllm.rows import Linear
+from bench.executors.vllm.switch import Switch
 
 
-class PackedProducts:
+class PackedProducts(Switch):
     """The linear layers of a model on a CPU, which have vLLM's own products but for passes made within `during(True)`."""
 
     def __init__(self, model: torch.nn.Module) -> None:
-        self.on = False
-        found: list[Any] = [module for module in model.modules() if hasattr(module, "cpu_linear")]
+        linear: list[Any] = [module for module in model.modules() if hasattr(module, "cpu_linear")]
+        found = [module for module in linear if onednn.packable(module.weight)]
         self.layers = [_Layer(module.cpu_linear, self) for module in found]
         for module, layer in zip(found, self.layers, strict=True):
             module.cpu_linear = layer
-
-    @contextmanager
-    def during(self, on: bool) -> Iterator[None]:
-        """Whether the pass made meanwhile takes packed weights."""
-        self.on = on
-        try:
-            yield
-        finally:
-            self.on = False
 
     def nbytes(self) -> int:
         """Bytes of the packed copies."""
@@ -48,7 +38,7 @@ class _Layer:
 
     def __call__(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """x [tokens, in], weight [out, in], bias [out] -> [tokens, out]."""
-        if not (self._products.on and onednn.packable(weight)):
+        if not self._products.on:
             return self._own(x, weight, bias)
         if self._version != weight._version:
             self._packed = onednn.pack(weight)

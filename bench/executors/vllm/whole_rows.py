@@ -7,13 +7,12 @@ Triton kernel on a GPU, and PyTorch's attention on a CPU (`cpu_rows`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 
 from bench.executors.vllm.packing import Packed
+from bench.executors.vllm.switch import Switch
 from bench.executors.vllm.triton_attention import WIDEST, packed_attention
 from workloads.tasks.ragged import Ints
 
@@ -54,26 +53,17 @@ class TritonRows:
         packed_attention(query, key, value, self.first, scale, output)
 
 
-class WholeRows:
+class WholeRows(Switch):
     """A runner's layers that take whole rows. taken: whether they do."""
 
     def __init__(self, runner: Any, kernel: Kernel) -> None:
-        self.kernel, self.on = kernel, False
+        self.kernel = kernel
         layers = runner.compilation_config.static_forward_context.values()
         found = [layer for layer in layers if hasattr(layer, "impl")]
         self.taken = bool(found) and all(is_plain(layer.impl, kernel.widest) for layer in found)
         if self.taken:  # all or none: a model's passes have one layout
             for layer in found:
                 layer.impl = _Attention(layer.impl, self)
-
-    @contextmanager
-    def during(self, on: bool) -> Iterator[None]:
-        """Whether the pass made meanwhile has whole rows."""
-        self.on = on
-        try:
-            yield
-        finally:
-            self.on = False
 
 
 class _Attention:
