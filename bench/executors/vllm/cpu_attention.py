@@ -1,7 +1,7 @@
 """Attention over paged keys and values on the CPU: vLLM's CPU backend with its kernels in PyTorch.
 
-Attention groups the rows by number of KV blocks and makes one call per group, so a ragged batch costs little padding
-and no Python per row. What a row is padded to depends on that row alone, so its bits do not depend on its neighbours.
+Attention groups the rows by number of KV blocks and of queries and makes one call per group, so a ragged batch costs little
+padding and no Python per row. What a row is padded to depends on that row alone, so its bits do not depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -50,9 +50,8 @@ def reshape_and_cache(
         v_cache[block, :, offset] = value[: slots.numel()]
 
 
-PREFILL, DECODE, CHUNK = range(3)
-FORMS = 3
-"""A row that begins at its first position, one with one token after others, and one with several."""
+WIDTH = 8
+"""Several queries of a row that goes on from earlier tokens are padded to a multiple of so many."""
 
 
 @dataclass(frozen=True)
@@ -110,14 +109,16 @@ def attention(
         block = k_cache.size(2)
         counts, lengths = start[1:] - start[:-1], seq_lens[: len(start) - 1]
         blocks = (lengths + block - 1) // block
-        form = torch.where(counts == lengths, PREFILL, counts.clamp(max=CHUNK))
-        keys = torch.where((counts > 0) & (lengths > 0), blocks * FORMS + form, -1)  # rows of a group share shape and mask form
-        for group in keys.unique().tolist():
-            if group < 0:
-                continue
-            rows = (keys == group).nonzero(as_tuple=True)[0]
-            part = start[rows].long(), counts[rows], lengths[rows], table[rows, : group // FORMS]
-            _attend(q, k_cache, v_cache, out, *part, group % FORMS, scores)
+        prefill = counts == lengths  # left-aligned: the padding keys are only seen by padding queries
+        padded = torch.where(counts == 1, 1, (counts + WIDTH - 1) // WIDTH * WIDTH)
+        shapes = torch.stack([blocks, torch.where(prefill, blocks * block, padded), prefill], dim=1)
+        shapes[(counts == 0) | (lengths == 0)] = 0
+        found, group_of = shapes.unique(dim=0, return_inverse=True)
+        for group, (deep, width, whole) in enumerate(found.tolist()):
+            if deep:
+                rows = (group_of == group).nonzero(as_tuple=True)[0]
+                part = start[rows].long(), counts[rows], lengths[rows], table[rows, :deep]
+                _attend(q, k_cache, v_cache, out, *part, width, bool(whole), scores)
 
 
 def _attend(
@@ -129,21 +130,21 @@ def _attend(
     counts: torch.Tensor,
     lengths: torch.Tensor,
     table: torch.Tensor,
-    form: int,
+    width: int,
+    whole: bool,
     scores: Scores,
 ) -> None:
-    """One call for rows with the same number of blocks and of one form: table [rows, blocks], first, counts, lengths [rows]."""
+    """One call for rows with as many blocks and, padded, as many queries: table [rows, blocks], first, counts, lengths [rows].
+    whole: they begin at their first position."""
     span = table.size(1) * k_cache.size(2)
-    width = 1 if form == DECODE else span
     k, v = (cache[table.long()].transpose(1, 2).flatten(2, 3) for cache in (k_cache, v_cache))
     at = torch.arange(width)
     inside = at < counts[:, None]
     index = torch.where(inside, first[:, None] + at, first[:, None])
     position = (lengths - counts)[:, None] + at
     windowed = 0 < scores.window < span
-    prefill = scores.causal and form == PREFILL  # left-aligned: the padding keys are only seen by padding queries
     mask, queries = None, q[index].transpose(1, 2)
-    if not prefill or windowed or not scores.plain:
+    if not (scores.causal and whole) or windowed or not scores.plain:
         limit = position + 1 if scores.causal else lengths[:, None].expand(-1, width)
         reach = torch.arange(span)
         mask = reach < limit[:, :, None]
