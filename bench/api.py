@@ -192,7 +192,7 @@ class Executor(Protocol):
     def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
         """Exact counts of one core step: forwards, rows, tokens_scored, tokens_real, head_rows (rows times vocabulary
         entries scored), weight_bytes_written (folds apart), fold_bytes_written (of one fold), adapter_bytes_written,
-        host_syncs."""
+        host_syncs; tokens_read where only those take the model's last layer whole."""
 
     def replay(self, workload: Workload, step: int, losses: torch.Tensor) -> None:
         """Do again what a step did to the parameters, without a forward pass; losses [n_probes] float32 on the CPU."""

@@ -1,6 +1,7 @@
 """How far a core step is from what this machine could do at best, and which side of it binds: arithmetic or memory.
 
-Two bounds per step. `required` is the least any executor must do: each prompt once per probe, every weight read once.
+Two bounds per step. `required` is the least any executor must do: each prompt once per probe, the last layer for the
+positions that are read (keys and values for all), every weight read once.
 `executed` is what this configuration does: its padded rows, weights read once per forward, weights and adapters rewritten.
 Activations, KV cache and temporaries are left out, so both are lower bounds.
 
@@ -23,7 +24,7 @@ import torch
 
 from bench.recorders import ceilings
 from bench.recorders.base import BaseRecorder
-from bench.recorders.shapes import ModelShapes, Required
+from bench.recorders.shapes import ModelShapes, Required, made
 from workloads.models.cache import cache_dir
 
 
@@ -32,7 +33,7 @@ class Roofline(BaseRecorder):
 
     name: ClassVar[str] = "roofline"
     scores: ClassVar[tuple[str, ...]] = ("losses",)
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def collect(self) -> dict[str, Any]:
         context = self.context
@@ -44,10 +45,8 @@ class Roofline(BaseRecorder):
         whole_head = work["head_rows"] >= work["rows"] * shapes.head[0]
         read = work["forwards"] * weight_bytes(shapes, shapes.head[0] if whole_head else least.words, dtype)
         rewritten = 2 * work["weight_bytes_written"] + work["adapter_bytes_written"]
-        required = bound(
-            shapes.flops(least.tokens, least.rows, least.head_rows)["total"], weight_bytes(shapes, least.words, dtype), limits
-        )
-        executed = bound(shapes.flops(work["tokens_scored"], work["rows"], work["head_rows"])["total"], read + rewritten, limits)
+        required = bound(least.flops(shapes)["total"], weight_bytes(shapes, least.words, dtype), limits)
+        executed = bound(made(shapes, work)["total"], read + rewritten, limits)
         return {
             "ceilings": limits,
             "required": required,
@@ -81,7 +80,7 @@ def measured(shapes: ModelShapes, least: Required, device: torch.device, dtype: 
     """The three ceilings of this machine, from the cache unless a step of `step_s` seconds shows one to be too low."""
     machine, folder = ceilings.machine(device), cache_dir() / "ceilings-3"
     linears = sorted([*shape, count] for shape, count in shapes.linears.items())
-    flops = shapes.flops(least.tokens, least.rows, least.head_rows)
+    flops = least.flops(shapes)
     copied = weight_bytes(shapes, least.words, dtype) / step_s
     typed = machine | {"dtype": str(dtype)}
     parts = {

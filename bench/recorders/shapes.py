@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelShapes:
-    """Linear layers of the body, (out, in) -> how many; the head's (vocabulary, in); layers and width of attention."""
+    """Linear layers of the body, (out, in) -> how many; the head's (vocabulary, in); layers and width of attention.
+
+    unkept    weights of the last layer's linear layers that make neither keys nor values: a position nobody reads needs none
+    """
 
     linears: dict[tuple[int, int], int]
     head: tuple[int, int]
     layers: int
     attention_width: int
+    unkept: int
 
     @classmethod
     def of(cls, source: ModelSource) -> ModelShapes:
@@ -31,20 +36,29 @@ class ModelShapes:
         head = model.get_output_embeddings()
         body = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
         heads = config.num_attention_heads
-        width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
+        size = getattr(config, "head_dim", None) or config.hidden_size // heads
         linears = Counter((m.out_features, m.in_features) for m in body)
-        return cls(dict(linears), tuple(head.weight.shape), config.num_hidden_layers, width)
+        last = max((m for m in model.modules() if isinstance(m, torch.nn.ModuleList)), key=len)[-1]
+        inside = sum(m.weight.numel() for m in last.modules() if isinstance(m, torch.nn.Linear))
+        kept = 2 * (getattr(config, "num_key_value_heads", None) or heads) * size * config.hidden_size
+        return cls(dict(linears), tuple(head.weight.shape), config.num_hidden_layers, heads * size, inside - kept)
 
     @property
     def linear_elements(self) -> int:
         """Weights of the body's linear layers."""
         return sum(out * inp * count for (out, inp), count in self.linears.items())
 
-    def flops(self, tokens: int, rows: int, head_rows: int) -> dict[str, int]:
+    def flops(self, tokens: int, rows: int, head_rows: int, read: int | None = None) -> dict[str, int]:
         """Multiplications and additions of forward passes over `tokens` in `rows` sequences and `head_rows` products with a
-        row of the head. Attention is causal and takes every row at the mean length, exact where rows are padded to one."""
-        attention = 2 * self.layers * self.attention_width * tokens * (tokens + rows) // max(rows, 1)
-        parts = {"linear": 2 * self.linear_elements * tokens, "attention": attention, "head": 2 * self.head[1] * head_rows}
+        row of the head; only `read` of the tokens, at their rows' ends, take the last layer whole (None: all).
+
+        Attention is causal and takes every row at the mean length, exact where rows are padded to one."""
+        layer = 2 * self.attention_width * tokens * (tokens + rows) // max(rows, 1)
+        linear, last = 2 * self.linear_elements * tokens, layer
+        if read is not None:
+            linear -= 2 * self.unkept * (tokens - read)
+            last = 4 * self.attention_width * read * tokens // max(rows, 1)
+        parts = {"linear": linear, "attention": layer * (self.layers - 1) + last, "head": 2 * self.head[1] * head_rows}
         return parts | {"total": sum(parts.values())}
 
 
@@ -52,14 +66,19 @@ class ModelShapes:
 class Required:
     """The least a step must score, whatever the executor: each prompt once per probe, and its options from there.
 
+    read         tokens whose next one is scored: the others need no more of the last layer than keys and values
     head_rows    products of a position with a row of the LM head
     words        different rows of the head among them
     """
 
     tokens: int
+    read: int
     rows: int
     head_rows: int
     words: int
+
+    def flops(self, shapes: ModelShapes) -> dict[str, int]:
+        return shapes.flops(self.tokens, self.rows, self.head_rows, self.read)
 
     @classmethod
     def of(cls, batch: Batch, probes: int) -> Required:
@@ -67,4 +86,10 @@ class Required:
         continued = sum(len(option) - 1 for example in batch for option in example.options)
         prompts = sum(len(example.prompt) for example in batch)
         scored = [token for example in batch for option in example.options for token in option]
-        return cls(probes * (prompts + continued), probes * len(batch), probes * len(scored), len(set(scored)))
+        read = len(batch) + continued
+        return cls(probes * (prompts + continued), probes * read, probes * len(batch), probes * len(scored), len(set(scored)))
+
+
+def made(shapes: ModelShapes, work: Mapping[str, int]) -> dict[str, int]:
+    """`ModelShapes.flops` of a step by the counts of `Executor.work`."""
+    return shapes.flops(work["tokens_scored"], work["rows"], work["head_rows"], work.get("tokens_read"))

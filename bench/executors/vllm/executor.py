@@ -203,10 +203,11 @@ class VllmExecutor:
         if spec.reward is not None:
             made = self._answers.work(batch, n, self._vocabulary)
             tokens, count, forwards, head = (made[name] for name in ("tokens_real", "rows", "forwards", "head_rows"))
+            read = tokens
         else:
-            objective = self._task.objective
-            parts = [pass_work(spec, objective, self._vocabulary, part.examples, n) for part in self._passes(batch, group)]
-            tokens, count, forwards, head = map(sum, zip(*parts, strict=True))
+            given, cuts = (spec, self._task.objective, self._vocabulary), self._rpc("zo_cuts")
+            parts = [pass_work(*given, part.examples, n, cuts) for part in self._passes(batch, group)]
+            tokens, count, forwards, head, read = map(sum, zip(*parts, strict=True))
             forwards *= groups
         updates = sum(self._rpc_each("zo_written", len({probe.direction for probe in probes})))
         a_rows = self._in_rows if direction.kind == "factorized" else 0
@@ -227,7 +228,7 @@ class VllmExecutor:
             "head_rows": head,
             **written,
             "host_syncs": 0 if spec.loop == "resident" else forwards,
-        }
+        } | ({} if read == tokens else {"tokens_read": read})
 
     def close(self) -> None:
         if self._llm is not None:

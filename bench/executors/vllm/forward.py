@@ -7,7 +7,7 @@ forward context. Written against vLLM 0.26's first model runner (GPUModelRunner 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,11 @@ from bench.executors.vllm.cpu_products import PackedProducts
 from bench.executors.vllm.cpu_rows import TorchRows
 from bench.executors.vllm.engine import recorded_sizes
 from bench.executors.vllm.graphs import CudaRecorder, Recordings, Staged
+from bench.executors.vllm.last_layer import LastLayer
 from bench.executors.vllm.lora import SegmentedLora, UnfusedLora, segments
 from bench.executors.vllm.packing import Packed, Reach, pack
 from bench.executors.vllm.shards import recording
+from bench.executors.vllm.switch import Switch
 from bench.executors.vllm.whole_rows import Kernel, TritonRows, WholeRows
 from workloads.tasks.ragged import Rows, synthetic
 
@@ -47,6 +49,7 @@ class Forward:
         on_cpu = self.device.type == "cpu"
         self.packs, self.products = False, PackedProducts(runner.model) if on_cpu else None
         self._whole: WholeRows | None = None
+        self._last: LastLayer | None = None
         if not runner.vllm_config.cache_config.enable_prefix_caching:
             self._share_kv_pool()
             capacity = runner.scheduler_config.max_num_batched_tokens
@@ -56,6 +59,8 @@ class Forward:
         """From now on it attends where the rows of a pass are whole and the model's attention has nothing to it."""
         rows = WholeRows(self.runner, kernel)
         self._whole = rows if rows.taken else None
+        last = LastLayer(self.runner.model) if rows.taken and self.device.type == "cpu" else None
+        self._last = last if last is not None and last.taken else None
 
     def _share_kv_pool(self) -> None:
         """One layer's KV pool for all layers, where nothing reads a layer's keys and values after the pass that wrote them.
@@ -84,10 +89,24 @@ class Forward:
             module.set_mapping(wrapper)
         manager._last_mapping = None
 
+    @property
+    def cuts(self) -> bool:
+        """Whether the last layer runs for the wanted positions alone where the rows of a pass are whole."""
+        return self._last is not None and not self.pooled
+
+    def _attends_whole(self, rows: Rows) -> bool:
+        return self._whole is not None and not self.pooled and not rows.prior.any()
+
     def hidden(self, rows: Rows, slots: list[int]) -> torch.Tensor:
-        """Final hidden states [tokens, hidden] of every row. slots: the adapter slot of each probe of the rows, -1 for none."""
+        """Final hidden states [wanted, hidden] of the wanted positions. slots: the adapter slot of each probe of the rows, -1 for
+        none."""
+        found = self._pass(rows, slots)
+        return found if self.cuts and self._attends_whole(rows) else found[self.to_device(rows.wanted).long()]
+
+    def _pass(self, rows: Rows, slots: list[int]) -> torch.Tensor:
+        """Hidden states [tokens, hidden] of every row, or [wanted, hidden] where the last layer is cut."""
         runner, n, total = self.runner, len(rows.lengths), len(rows.tokens)
-        whole = self._whole is not None and not self.pooled and not rows.prior.any()
+        whole = self._attends_whole(rows)
         kept = self._recordings.find((n, self._constants(slots, whole)), total) if self.recorded else None
         if kept is not None:
             packed = pack(rows, kept.rows, kept.padded, self.block, kept.staged.share)
@@ -110,10 +129,16 @@ class Forward:
         )
         padded = descriptor.num_tokens
         by_group, by_layer = self._slot_mappings(n, total, padded)
-        self._fill(pack(rows, n, padded, self.block), tuple(by_group.values()))
+        packed = pack(rows, n, padded, self.block)
+        self._fill(packed, tuple(by_group.values()))
         metadata = None if whole else self._metadata(n, total, longest, by_group)
         self._map_tokens(rows, slots)
-        return self._run(padded, metadata, by_layer, mode, descriptor, whole)[:total]
+        cut = self.cuts and whole
+        if self._last is not None and cut:
+            lora = self._wrapper()
+            self._last.take(packed, rows.wanted, slots, lora if isinstance(lora, SegmentedLora) else None)
+        found = self._run(padded, metadata, by_layer, mode, descriptor, whole, cut)
+        return found if cut else found[:total]
 
     @torch.inference_mode()
     def record(self, slots: list[int], reach: Reach, limit: int) -> None:
@@ -153,7 +178,7 @@ class Forward:
         mappings = tuple(by_group.values())
         self._fill(packed, mappings)
         self._map_tokens(rows, slots)
-        wrapper = next(iter(self._manager.punica_wrapper_mapping.values())) if share else None
+        wrapper = self._wrapper() if share else None
         fixed = [(slot, at * share, (at + 1) * share) for at, slot in enumerate(slots)]
 
         def run() -> torch.Tensor:
@@ -178,15 +203,22 @@ class Forward:
         return metadata
 
     def _run(
-        self, padded: int, metadata: Any, by_layer: Any, mode: CUDAGraphMode, descriptor: BatchDescriptor, whole: bool
+        self,
+        padded: int,
+        metadata: Any,
+        by_layer: Any,
+        mode: CUDAGraphMode,
+        descriptor: BatchDescriptor,
+        whole: bool,
+        cut: bool = False,
     ) -> torch.Tensor:
         runner = self.runner
-        attending = self._whole.during(whole) if self._whole is not None else nullcontext()
-        multiplying = self.products.during(self.packs) if self.products is not None else nullcontext()
-        with (
-            attending,
-            multiplying,
-            set_forward_context(
+        switches: list[tuple[Switch | None, bool]] = [(self._whole, whole), (self.products, self.packs), (self._last, cut)]
+        with ExitStack() as during:
+            for switch, on in switches:
+                if switch is not None:
+                    during.enter_context(switch.during(on))
+            forward = set_forward_context(
                 metadata,
                 runner.vllm_config,
                 num_tokens=padded,
@@ -194,8 +226,8 @@ class Forward:
                 batch_descriptor=descriptor,
                 slot_mapping=by_layer,
                 skip_compiled=not self.compiled,
-            ),
-        ):
+            )
+            during.enter_context(forward)
             return runner.model(
                 input_ids=runner.input_ids.gpu[:padded],
                 positions=runner.positions[:padded],
@@ -203,11 +235,15 @@ class Forward:
                 inputs_embeds=None,
             )
 
+    def _wrapper(self) -> Any:
+        """What the LoRA layers ask for their tokens' slots."""
+        return None if self._manager is None else next(iter(self._manager.punica_wrapper_mapping.values()))
+
     def _map_tokens(self, rows: Rows, states: list[int]) -> None:
         """Tell the LoRA kernels the slot of every token."""
-        if self._manager is None:
+        wrapper = self._wrapper()
+        if wrapper is None:
             return
-        wrapper = next(iter(self._manager.punica_wrapper_mapping.values()))
         if isinstance(wrapper, SegmentedLora):
             wrapper.segments = segments(rows, states)
         else:

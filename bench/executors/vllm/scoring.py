@@ -65,10 +65,9 @@ def option_logprobs(forward: Forward, rows: Rows, slots: list[int], head: Head, 
     labels_only   every option is one token: its row of the head is all that is read. The normaliser over the vocabulary is
                   left out; it is the same for all options of a prompt and cancels in a cross-entropy over them
     """
-    hidden = forward.hidden(rows, slots)
+    chosen = forward.hidden(rows, slots)
     with mark("head_logits"):
-        wanted, at, targets = (forward.to_device(part).long() for part in (rows.wanted, rows.at, rows.targets))
-        chosen = hidden[wanted]
+        at, targets = (forward.to_device(part).long() for part in (rows.at, rows.targets))
         if labels_only:
             scores = head.labels(chosen, at, targets)
         else:

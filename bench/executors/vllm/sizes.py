@@ -44,15 +44,19 @@ def reach(task: TaskData, size: int) -> dict[str, Reach]:
     }
 
 
-def pass_work(spec: RunSpec, objective: Objective, vocabulary: int, batch: Batch, n: int) -> tuple[int, int, int, int]:
-    """Of one pass over n states: tokens, rows, forwards (of a group of states), head rows."""
+def pass_work(
+    spec: RunSpec, objective: Objective, vocabulary: int, batch: Batch, n: int, cuts: bool
+) -> tuple[int, int, int, int, int]:
+    """Of one pass over n states: tokens, rows, forwards (of a group of states), head rows, and tokens that take the last layer
+    whole. cuts: whether that layer runs for the wanted positions alone where all rows are whole."""
     shared = spec.kv == "shared"
     if spec.loop == "resident":
         rows = tree_rows(batch, n, engine.BLOCK) if shared else full_rows(batch, n)
         labels = shared and labels_only(batch, objective)
         head = len(rows.targets) if labels else len(rows.wanted) * vocabulary
-        return len(rows.tokens), len(rows.lengths), 1, head
+        read = len(rows.wanted) if cuts and not rows.prior.any() else len(rows.tokens)
+        return len(rows.tokens), len(rows.lengths), 1, head, read
     asked = RequestWork.of(batch, shared)
     tokens, count = n * asked.tokens, n * asked.requests
     head = (count if asked.waves == 1 and shared else tokens) * vocabulary
-    return tokens, count, asked.waves, head
+    return tokens, count, asked.waves, head, tokens

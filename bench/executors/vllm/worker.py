@@ -88,6 +88,9 @@ class ZoWorker:
     def zo_facts(self) -> dict[str, Any]:
         return self.zo.facts()
 
+    def zo_cuts(self) -> bool:
+        return self.zo.forward.cuts
+
     def zo_written(self, queries: int) -> int:
         return self.zo.written(queries)
 

@@ -1,0 +1,135 @@
+"""The last layer for the positions that are read, and for no others.
+
+What a model makes of a position that nobody reads matters to other positions by its keys and values alone. So the last layer runs
+twice: once for all tokens as far as its attention, which keeps their keys and values and ends the call there, and once for
+the wanted positions, whose queries attend to what was kept. Most of that layer's products are saved.
+
+On a CPU alone: it takes passes over whole rows that are neither compiled nor recorded.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from bench.api import mark
+from bench.executors.vllm.cpu_rows import WIDTH
+from bench.executors.vllm.lora import SegmentedLora
+from bench.executors.vllm.packing import Packed
+from bench.executors.vllm.switch import Switch
+from workloads.tasks.ragged import Ints
+
+
+class LastLayer(Switch):
+    """Of a model whose layers are a stack of modules with one attention each: `taken` says whether this one is."""
+
+    def __init__(self, model: nn.Module) -> None:
+        layer, attention = last_of(model)
+        self.taken = layer is not None
+        if layer is not None:
+            self._own, layer.forward = layer.forward, self._forward
+            self._attention = attention.impl = _Attention(attention.impl)
+        self._wanted, self._lora = torch.zeros(0, dtype=torch.long), None
+        self._segments: list[tuple[int, int, int]] = []
+
+    def take(self, packed: Packed, wanted: Ints, slots: list[int], lora: SegmentedLora | None) -> None:
+        """The batch of the pass that comes. wanted: index into its tokens, as many for every probe; slots: of the probes."""
+        each = len(wanted) // len(slots)
+        self._wanted, self._lora = torch.from_numpy(wanted.astype(np.int64)), lora
+        self._segments = [(slot, at * each, (at + 1) * each) for at, slot in enumerate(slots) if slot >= 0]
+        self._attention.groups = groups_of(packed, wanted)
+
+    def _forward(self, *given: Any, **named: Any) -> Any:
+        if not self.on:
+            return self._own(*given, **named)
+        # copied before the layer runs, which may write into what it is given
+        rows, names = [self._cut(x) for x in given], {name: self._cut(x) for name, x in named.items()}
+        self._attention.kept = None
+        with self._attention.during(True):
+            with suppress(_Kept):
+                self._own(*given, **named)
+            if self._lora is not None:
+                self._lora.segments = self._segments
+            return self._own(*rows, **names)
+
+    def _cut(self, x: Any) -> Any:
+        return x[self._wanted] if isinstance(x, torch.Tensor) else x
+
+
+class _Kept(Exception):
+    """Keys and values of all tokens are there; nothing else of the call is needed."""
+
+
+class _Attention(Switch):
+    """Stands where the implementation of the layer's attention stands. While it is on, the first call keeps its keys and values,
+    and the second attends to them."""
+
+    def __init__(self, own: Any) -> None:
+        self._own, self.groups = own, list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]()
+        self.kept: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+    def forward(
+        self, layer: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cache: Any, metadata: Any,
+        output: torch.Tensor, *more: Any,
+    ) -> torch.Tensor:  # fmt: skip
+        """query, output [tokens, heads, head]; key, value [tokens, KV heads, head]."""
+        if not self.on:
+            found: torch.Tensor = self._own.forward(layer, query, key, value, cache, metadata, output, *more)
+            return found
+        if self.kept is None:
+            self.kept = key, value
+            raise _Kept
+        (key, value), self.kept = self.kept, None
+        grouped = key.size(1) != query.size(1)
+        with mark("attention"):
+            for at, place, seen in self.groups:
+                q, k, v = query[at].transpose(1, 2), key[place].transpose(1, 2), value[place].transpose(1, 2)
+                o = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=self._own.scale, enable_gqa=grouped)
+                output[at] = o.transpose(1, 2)
+        return output
+
+
+def groups_of(packed: Packed, wanted: Ints) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Rows with as many wanted positions and, padded, as many tokens, in one call: of each group the places among the wanted
+    [rows, count], the tokens [rows, width], and which of those each wanted position sees [rows, 1, count, width]."""
+    row = np.searchsorted(packed.starts, wanted, side="right") - 1
+    order, first = np.argsort(row, kind="stable"), packed.starts[:-1]
+    counts, lengths = np.bincount(row, minlength=packed.rows), np.diff(packed.starts)
+    begins, padded = np.cumsum(counts) - counts, -(-lengths // WIDTH) * WIDTH
+    found = []
+    for count, width in np.unique(np.stack([counts, padded])[:, counts > 0], axis=1).T:
+        rows = np.flatnonzero((counts == count) & (padded == width))
+        at, reach = order[begins[rows][:, None] + np.arange(count)], np.arange(width)
+        place = first[rows][:, None] + np.minimum(reach, lengths[rows][:, None] - 1)
+        seen = reach <= (wanted[at] - first[rows][:, None])[..., None]
+        found.append((torch.from_numpy(at), torch.from_numpy(place.astype(np.int64)), torch.from_numpy(seen[:, None])))
+    return found
+
+
+def last_of(model: nn.Module) -> tuple[Any, Any]:
+    """A model's last layer and its attention; None and None where its layers are no stack of modules with one attention each."""
+    modules = dict(model.named_modules())
+    found = [name for name, module in modules.items() if hasattr(module, "impl") and hasattr(module, "kv_cache")]
+    stacks = {_stack(name, modules) for name in found}
+    if len(stacks) != 1 or None in stacks:
+        return None, None
+    stack = stacks.pop()
+    last = f"{stack}.{len(modules[stack]) - 1}"
+    own = [name for name in found if name.startswith(f"{last}.")]
+    return (modules[last], modules[own[0]]) if len(own) == 1 and len(found) == len(modules[stack]) else (None, None)
+
+
+def _stack(name: str, modules: dict[str, nn.Module]) -> str | None:
+    """The outermost list of modules that a module is in."""
+    parts = name.split(".")
+    return next(
+        (path for path in (".".join(parts[:n]) for n in range(1, len(parts))) if type(modules[path]) is nn.ModuleList), None
+    )
