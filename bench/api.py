@@ -125,12 +125,14 @@ class Workload(Protocol):
     def plan(self, step: int) -> tuple[Probe, ...]:
         """The probe plan of a step; every step has the same number of probes, and the first one's direction is the step's."""
 
+    def then(self, step: int, losses: torch.Tensor) -> tuple[Probe, ...]:
+        """What is scored next, along the plan's directions, where it depends on the plan's losses; as many in every step."""
+
     def update(self, step: int, losses: torch.Tensor) -> Update:
-        """The move for losses [n_probes] in plan order. Never reads a value back to the host."""
+        """The move for losses [n_probes] in the order of the plan and what came `then`. Never reads a value back to the host."""
 
     def projected_gradients(self, losses: torch.Tensor) -> torch.Tensor:
-        """Slope of the loss along each query's Z, from losses [..., n_probes] to [..., queries]: two-sided it is
-        (loss_plus - loss_minus) / (2 eps)."""
+        """Slope of the loss along each query's Z: losses [..., n_probes] to [..., queries]."""
 
 
 @dataclass(frozen=True)
@@ -173,11 +175,10 @@ class Executor(Protocol):
         an example has fewer options."""
 
     def generate(self, examples: Batch) -> list[tuple[int, ...]]:
-        """Greedy answers of a task that has them, at the current state: at most the task's `answer_tokens` ids each, up to and
-        without the first of its `stop_ids`."""
+        """Greedy answers at the current state: at most the task's `answer_tokens` ids each, up to the first of its `stop_ids`."""
 
     def infer(self, batch: Batch) -> int:
-        """Inference alone: the newest step's answers again, as many and as long, by the weights as they are; how many tokens."""
+        """Inference alone: the newest step's answers again, as long, by the weights as they are; how many tokens."""
 
     def parameters(self) -> dict[str, torch.Tensor]:
         """The scoped parameters as they stand, accumulated state included: canonical name -> float32 CPU copy."""
@@ -189,10 +190,10 @@ class Executor(Protocol):
         """Bytes of the tensors held: weights with every copy of them, kv_pool, adapter_slots, accumulated_state, running_means,
         master (what weights in fewer bits are made from); from the tensors themselves."""
 
-    def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
-        """Exact counts of one core step: forwards, rows, tokens_scored, tokens_real, head_rows (rows times vocabulary
-        entries scored), weight_bytes_written (folds apart), fold_bytes_written (of one fold), adapter_bytes_written,
-        host_syncs; tokens_read where only those take the model's last layer whole."""
+    def work(self, batch: Batch, probes: Sequence[Probe], *then: Sequence[Probe]) -> dict[str, int]:
+        """Exact counts of a core step, its probes scored at once and then each round of `then`: forwards, rows, tokens_scored,
+        tokens_real, head_rows (rows times vocabulary entries scored), weight_bytes_written (folds apart), fold_bytes_written (of
+        one), adapter_bytes_written, host_syncs; tokens_read where only those take the model's last layer whole."""
 
     def replay(self, workload: Workload, step: int, losses: torch.Tensor) -> None:
         """Do again what a step did to the parameters, without a forward pass; losses [n_probes] float32 on the CPU."""

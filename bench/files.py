@@ -38,6 +38,11 @@ def anchored(path: str) -> str:
     return plain if os.path.realpath(plain) == os.path.realpath(path) else os.path.join(os.getcwd(), path)
 
 
+def refuse_constant(name: str) -> float:
+    """For `json.loads(..., parse_constant=refuse_constant)`: NaN and Infinity are no JSON. ValueError."""
+    raise ValueError(f"{name} is not JSON")
+
+
 def share(path: Path) -> None:
     """Give a file, or a folder and all in it, the permissions of newly made ones: safetensors and mkdtemp make theirs private."""
     for found in (path, *path.rglob("*")):

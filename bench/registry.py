@@ -57,6 +57,7 @@ WORKLOADS = Table(
         "eggroll": "workloads.eggroll:Eggroll",
         "zo-sign": "workloads.zo_sign:ZOSign",
         "three-points": "workloads.three_points:ThreePoints",
+        "conservative": "workloads.conservative:Conservative",
         "lozo-m": "workloads.lozo_m:LoZOM",
         "mezo-m": "workloads.mezo_m:MeZOM",
         "zo-adam": "workloads.zo_adam:ZOAdam",

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from bench.config import RunSpec
 from bench.errors import UsageError
+from bench.files import refuse_constant
 
 SCHEMA_VERSION = 2
 """1: first version. 2: the variant stands in the spec; unit, wall clock and model runner in the session; divergence is a status;
@@ -77,7 +78,7 @@ class SessionResult:
     warmup_s, step_s   wall clock of each core step, warm-up apart
     kinds              of the warm-up and timed steps together, as `losses` are; empty in files from before they were recorded
     fold_every         steps from one fold to the next; None where nothing is ever folded
-    losses             [steps][n_probes] of the warm-up and timed steps together, in plan order
+    losses             [steps][n_probes] of the warm-up and timed steps together, as scored
     reached            the target of --until, where the session got there
     findings           recorder name -> its `collect()`, from the profiled pass
     stages_s           seconds of each stage of the process: load, check, warmup, timed, evaluate, checkpoint, checksum, profile
@@ -155,7 +156,7 @@ def load_result(path: Path | str) -> Result:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        data = json.loads(Path(path).read_bytes(), parse_constant=_refuse_constant)
+        data = json.loads(Path(path).read_bytes(), parse_constant=refuse_constant)
         written = data.pop("checksum", None) if isinstance(data, dict) else None  # files from before it was written have none
         if written is not None and written != checksum(data):
             raise UsageError("damaged, its checksum is another; remove it or run again")
@@ -233,10 +234,6 @@ def _update(data: Any) -> dict[str, Any]:
         except (KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"not a result of this suite, version {target - 1} has no such shape ({error})") from None
     return data
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
 
 
 if __name__ == "__main__":

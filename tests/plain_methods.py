@@ -100,6 +100,14 @@ def three_points(loop: PlainLoop, number: int, batch: Batch) -> list:
     return losses
 
 
+def conservative(loop: PlainLoop, number: int, batch: Batch) -> list:
+    losses, [(z, gradient)] = two_sided(loop, number, batch)
+    moves = [0.0, -rate(loop, number) * gradient, rate(loop, number) * gradient]
+    found = [at(loop, z, move, batch) for move in moves]
+    loop.add(z, min(zip(found, moves, strict=True), key=lambda item: float(item[0]))[1])
+    return losses + found
+
+
 def mean_gradient(loop: PlainLoop, found: list) -> dict[str, torch.Tensor]:
     return {name: sum(gradient * z[name] for z, gradient in found) / len(found) for name in loop.weights}
 
@@ -146,12 +154,13 @@ def adam(loop: PlainLoop, number: int, batch: Batch) -> list:
 METHODS: dict[str, Any] = {
     **dict.fromkeys(("lozo", "mezo", "factorized"), sgd),
     **{"zo-sign": sign, "one-sided": one_sided, "fzoo": fzoo, "eggroll": evolution, "three-points": three_points},
+    "conservative": conservative,
     **{"lozo-m": low_rank_momentum, "mezo-m": momentum, "zo-adam": adam},
 }
 KINDS = {
-    **dict.fromkeys(("lozo", "one-sided", "three-points", "lozo-m"), "lowrank"),
+    **dict.fromkeys(("lozo", "one-sided", "three-points", "conservative", "lozo-m"), "lowrank"),
     **dict.fromkeys(("mezo", "zo-sign", "mezo-m", "zo-adam"), "dense"),
     **dict.fromkeys(("factorized", "fzoo", "eggroll"), "factorized"),
 }
 RATES = {"lozo": 1e-4, "mezo": 1e-5, "factorized": 1e-5, "one-sided": 1e-4, "fzoo": 1e-3, "zo-sign": 1e-4}
-RATES |= {"three-points": 1e-3, "eggroll": 1e-3, "lozo-m": 1e-4, "mezo-m": 1e-5, "zo-adam": 1e-4}
+RATES |= {"three-points": 1e-3, "conservative": 1e-4, "eggroll": 1e-3, "lozo-m": 1e-4, "mezo-m": 1e-5, "zo-adam": 1e-4}

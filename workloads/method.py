@@ -60,6 +60,10 @@ class Method(ABC):
     def plan(self, step: int) -> tuple[Probe, ...]:
         """The parameter states to score."""
 
+    def then(self, step: int, losses: torch.Tensor) -> tuple[Probe, ...]:
+        """Nothing is scored a second time."""
+        return ()
+
     @abstractmethod
     def projected_gradients(self, losses: torch.Tensor) -> torch.Tensor:
         """Slope of the loss along the Z of each query: losses [..., n_probes] to [..., queries], per unit of Z."""

@@ -9,6 +9,7 @@ The parameters are the same whatever the features: weights, plus low-rank update
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -157,39 +158,39 @@ class EagerExecutor:
             "master": held["master"],
         }
 
-    def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
-        n, itemsize, together = len(probes), self.dtype.itemsize, self.spec.batching == "paired"
-        queries = len({probe.direction for probe in probes})
-        kind = probes[0].direction.kind
+    def work(self, batch: Batch, probes: Sequence[Probe], *then: Sequence[Probe]) -> dict[str, int]:
+        every = (probes, *then)
+        n, itemsize, together = sum(map(len, every)), self.dtype.itemsize, self.spec.batching == "paired"
+        queries, kind = len({probe.direction for probe in probes}), probes[0].direction.kind
         matrices = [shape for shape in self.layout.values() if len(shape) == 2 and kind in FACTORED]
         factored = sum(out * inner for out, inner in matrices) * itemsize
         scoped = sum(w.numel() for w in self.moved.weights.values()) * itemsize
         dense = self.spec.lora == "dense"
         written = self.moved.written(self._workload, self.spec.weight_decay, queries)
         columns = sum(out for out, _ in matrices) * self.spec.rank * (2 if kind == "lowrank" else 1)
-        sides = len(groups(probes)) if together else n
+        sides = sum(len(groups(some)) for some in every) if together else n
         states = 0 if dense else sides * columns * itemsize + n * (scoped - factored)
         bytes_written = {
-            "weight_bytes_written": written + ((n + 1) * scoped if dense else 0),
+            "weight_bytes_written": written + ((n + len(every)) * scoped if dense else 0),
             "fold_bytes_written": factored * (2 if dense or self.moved.requantized else 1),
             "adapter_bytes_written": states,
         }
         if self._trained is not None:  # the updates, too, go into the adapter
             bytes_written = dict.fromkeys(bytes_written, 0) | {"adapter_bytes_written": states + written}
-        return {
-            **self._scored(batch, n),
-            **bytes_written,
-            "host_syncs": 0,
-        }
+        return {**self._scored(batch, [len(some) for some in every]), **bytes_written, "host_syncs": len(then)}
 
-    def _scored(self, batch: Batch, n: int) -> dict[str, int]:
-        """Forwards, rows, tokens and products with the head of scoring so many states; with a reward, of the newest step."""
-        together = n if self.spec.batching == "paired" else 1
+    def _scored(self, batch: Batch, sizes: list[int]) -> dict[str, int]:
+        """Forwards, rows, tokens, products with the head of rounds of so many states; with a reward, of the newest step."""
+        n = sum(sizes)
         if self.spec.reward is not None:
             return self._answers.work(batch, n, self._scorer.vocabulary)
-        parts = self._passes(batch, together)
-        counts = [self._scorer.work(part.examples, self._form(part.examples)) for part in parts]
-        return {"forwards": len(parts) * n // together} | {name: n * sum(c[name] for c in counts) for name in counts[0]}
+        together = sizes if self.spec.batching == "paired" else [1] * n
+        counts: Counter[str] = Counter()
+        for of in together:
+            for part in self._passes(batch, of):
+                found = self._scorer.work(part.examples, self._form(part.examples))
+                counts.update({name: of * count for name, count in found.items()}, forwards=1)
+        return dict(counts)
 
     def infer(self, batch: Batch) -> int:
         self._scorer.model.set_attn_implementation("eager")

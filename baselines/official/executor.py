@@ -105,6 +105,8 @@ class OfficialExecutor:
             return
         known = iter(losses.to(self.spec.device))
         found = self._rewrite(workload.plan(step), lambda: next(known))
+        if more := workload.then(step, found):
+            found = torch.cat([found, self._rewrite(more, lambda: next(known))])
         self.apply(workload.update(step, found))
 
     def snapshot(self) -> Snapshot:
@@ -152,22 +154,23 @@ class OfficialExecutor:
         beside = ("kv_pool", "adapter_slots", "accumulated_state", "running_means", "master")
         return {"weights": self._weight_bytes()} | dict.fromkeys(beside, 0)
 
-    def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
-        parts, directions = self._passes(batch), len({probe.direction for probe in probes})
-        scored = sum(places(part.examples) for part in parts) * len(probes)
-        rewrites = len(probes) + 2 * directions  # one rewrite per probe; per direction one back and one update
+    def work(self, batch: Batch, probes: Sequence[Probe], *then: Sequence[Probe]) -> dict[str, int]:
+        parts, directions, n = self._passes(batch), len({probe.direction for probe in probes}), len(probes) + sum(map(len, then))
+        scored = sum(places(part.examples) for part in parts) * n
+        rewrites = n + (1 + len(then) + 1) * directions  # one per probe; per direction one back from each round, and the update
         scoped = sum(p.numel() * p.element_size() for _, p in self.weights.parameters)
         matrices = sum(p.numel() * p.element_size() for _, p in self.weights.parameters if p.ndim == 2)
         return {
-            "forwards": len(parts) * len(probes),
-            "rows": sum(len(example.options) for example in batch) * len(probes),
+            "forwards": len(parts) * n,
+            "rows": sum(len(example.options) for example in batch) * n,
             "tokens_scored": scored,
-            "tokens_real": sum(len(e.prompt) + len(option) for e in batch for option in e.options) * len(probes),
+            "tokens_real": sum(len(e.prompt) + len(option) for e in batch for option in e.options) * n,
             "head_rows": scored * self.model.get_output_embeddings().weight.size(0),
             "weight_bytes_written": rewrites * scoped + (matrices if self.spec.weight_decay else 0),
             "fold_bytes_written": 0,
             "adapter_bytes_written": 0,
-            "host_syncs": directions + isinstance(self.loop, UpstreamLoop),  # which reads the losses apart from the gradient
+            # the published loop reads the losses apart from the gradient
+            "host_syncs": directions + len(then) + isinstance(self.loop, UpstreamLoop),
         }
 
     def close(self) -> None:

@@ -33,6 +33,7 @@ from bench.harness.inputs import batches_of, described, prepare
 from bench.harness.steps import Step, fold_every, run_steps, size_of_forward
 from bench.journal.events import Emit
 from bench.registry import make_executor, make_workload
+from workloads.steps import rounds
 
 SETTLING = 2
 """Steps of a point before its block is timed: the switch, and V into the slots."""
@@ -184,10 +185,10 @@ class Points:
         one, point = self._at(number)
         spec, inputs = one.use(point), one.inputs
         workload = make_workload(spec)
-        probes, device, step_s = workload.plan(0), torch.device(spec.device), median(self.timed[number])
+        every, device, step_s = rounds(workload), torch.device(spec.device), median(self.timed[number])
         beside = sum(sum(other.executor.memory_parts().values()) for other in self.loaded if other is not one)
         context = ProfileContext(
-            one.executor, spec, inputs.source, inputs.task, batch, probes, step_s, device, PROFILED_STEPS, beside
+            one.executor, spec, inputs.source, inputs.task, batch, every, step_s, device, PROFILED_STEPS, beside
         )
         findings, warnings = observe(
             context, beside_blocks(), lambda _: one.executor.step(workload, one.steps(1)[0], batch), None

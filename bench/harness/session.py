@@ -34,6 +34,7 @@ from bench.journal.keeper import Keeper
 from bench.registry import make_executor, make_workload
 from bench.result import Evaluation, Reached
 from bench.until import Until
+from workloads.steps import rounds
 
 PROFILED_STEPS = 5
 SAMPLED_BATCHES = 500
@@ -251,9 +252,9 @@ class Training:
         self.stage("profile")
         spec, inputs = self.spec, self.inputs
         device = torch.device(spec.device)
-        probes = self.workload.plan(start)
+        every = rounds(self.workload, start)
         context = ProfileContext(
-            self.executor, spec, inputs.source, inputs.task, batch, probes, timed_step_s, device, PROFILED_STEPS
+            self.executor, spec, inputs.source, inputs.task, batch, every, timed_step_s, device, PROFILED_STEPS
         )
 
         def run_step(index: int) -> object:

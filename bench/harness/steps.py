@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bench.api import Clock, Executor, Workload
 from bench.data import Batch
 from bench.result import StepKind
+from workloads.steps import rounds
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """One finished core step: losses [n_probes] in plan order, projected gradients [queries]."""
+    """One finished core step: losses [n_probes] in the order they were scored, projected gradients [queries]."""
 
     step: int
     step_s: float
@@ -33,13 +34,13 @@ class Diverged(Exception):
 
 def fold_every(executor: Executor, workload: Workload, batch: Batch) -> int | None:
     """Steps from one fold to the next, from the plan and the executor's own counts; None where nothing is ever folded."""
-    plan = workload.plan(0)
-    return plan[0].direction.kept if executor.work(batch, plan)["fold_bytes_written"] else None
+    plan, *then = rounds(workload)
+    return plan[0].direction.kept if executor.work(batch, plan, *then)["fold_bytes_written"] else None
 
 
 def size_of_forward(executor: Executor, workload: Workload, batch: Batch) -> dict[str, Any]:
     """max_tokens: the most that one forward may have (None: no limit is known); forwards: what a step over this batch takes."""
-    forwards = executor.work(batch, workload.plan(0))["forwards"]
+    forwards = executor.work(batch, *rounds(workload))["forwards"]
     return {"max_tokens": executor.details().get("max_tokens"), "forwards": forwards}
 
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, NotRequired
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from bench.config import RunOptions, RunSpec
+from bench.files import refuse_constant
 from bench.journal.events import Event
 from bench.result import Check, Evaluation, Reached, Result, Status, StepKind
 
@@ -203,7 +204,7 @@ def read_header(body: bytes) -> Header:
 
 def take(sessions: dict[int, History], body: bytes) -> None:
     """Add a line to the session it belongs to; ValueError when it says nothing that may follow."""
-    event = json.loads(body, parse_constant=_refuse_constant)
+    event = json.loads(body, parse_constant=refuse_constant)
     if not isinstance(event, dict):
         raise ValueError("an entry must be an object")
     fields = dict(event)
@@ -234,10 +235,6 @@ def _adapter(kind: Any) -> Any:
 
 def _checked(kind: Any, body: bytes) -> Any:
     return _adapter(kind).validate_json(body, strict=True)
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _step(entry: Any) -> int:

@@ -88,7 +88,7 @@ class Phases:
     @classmethod
     def of(cls, context: ProfileContext) -> Phases:
         """Dense weights are rewritten by every phase; with adapters the states are, and weights only where work says so."""
-        writes = context.executor.work(context.batch, context.probes)["weight_bytes_written"] > 0
+        writes = context.work()["weight_bytes_written"] > 0
         perturb: Bucket = "weight_rewrite" if context.spec.lora == "dense" else "state_write"
         return cls(perturb, "weight_rewrite" if writes else "state_write")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from bench.api import Executor, Probe
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 class ProfileContext:
     """A loaded and warm executor after its timed pass.
 
-    batch, probes   the minibatch and probe plan of every profiled step (the same one each time, so that counts divide evenly)
+    batch           the minibatch of every profiled step (the same one each time, so that counts divide evenly)
+    rounds          of probes that such a step scores, one after another; the first is the plan
     timed_step_s    median seconds of a core step without any recorder
     steps           how many core steps run under each recorder
     beside_bytes    held by other executors in the same process
@@ -30,8 +33,17 @@ class ProfileContext:
     source: ModelSource
     task: TaskData
     batch: Batch
-    probes: tuple[Probe, ...]
+    rounds: Sequence[tuple[Probe, ...]]
     timed_step_s: float
     device: torch.device
     steps: int
     beside_bytes: int = 0
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        """All of a step."""
+        return tuple(chain.from_iterable(self.rounds))
+
+    def work(self) -> dict[str, int]:
+        """The executor's counts of such a step."""
+        return self.executor.work(self.batch, *self.rounds)

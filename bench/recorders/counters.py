@@ -28,7 +28,7 @@ class Counters(BaseRecorder):
 
     def collect(self) -> dict[str, Any]:
         context = self.context
-        work = context.executor.work(context.batch, context.probes)
+        work = context.work()
         shapes = ModelShapes.of(context.source)
         found = {"probes": len(context.probes), "work": work, "flops": made(shapes, work), "required": None}
         if context.spec.reward is None:

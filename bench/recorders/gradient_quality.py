@@ -36,6 +36,7 @@ from workloads.directions import Layout, draw
 from workloads.models.adapter import SCOPE
 from workloads.models.scope import layout
 from workloads.reference import true_gradient
+from workloads.steps import scored
 
 DRAWS = 64
 LARGEST = 200_000_000
@@ -71,7 +72,7 @@ class GradientQuality(BaseRecorder):
         estimates, averages = _Estimates(shapes, gradient, self.context.device, getattr(torch, spec.dtype)), _Averages(gradient)
         for number in range(DRAWS):
             step = start + number * first.kept  # V is drawn anew each time
-            losses = context.executor.score(context.batch, workload.plan(step)).float().cpu()
+            losses = scored(context.executor, workload, step, context.batch).float().cpu()
             averages.add(estimates.take(workload, step, losses))
         gains = [product / length**2 for product in averages.products]
         return {

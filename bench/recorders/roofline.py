@@ -40,7 +40,7 @@ class Roofline(BaseRecorder):
         dtype = getattr(torch, context.spec.dtype)
         shapes = ModelShapes.of(context.source)
         least = Required.of(context.batch, len(context.probes))
-        work = context.executor.work(context.batch, context.probes)
+        work = context.work()
         limits = measured(shapes, least, context.device, dtype, context.timed_step_s)
         whole_head = work["head_rows"] >= work["rows"] * shapes.head[0]
         read = work["forwards"] * weight_bytes(shapes, shapes.head[0] if whole_head else least.words, dtype)

@@ -6,6 +6,7 @@ named, and vLLM reuses nameless blocks first, so users' cached blocks stay.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -16,7 +17,9 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
 from bench.serving.admission import Admission, Policy
+from bench.serving.passes import Passes
 from bench.serving.questions import PREFIX, Questions
+from bench.serving.waits import Waits
 
 ROUNDS = 512
 """How many rounds back facts look."""
@@ -31,11 +34,13 @@ class UsersFirst(Scheduler):
         super().__init__(*args, **kwargs)
         self.held: dict[str, Request] = {}
         self.inside: dict[str, Request] = {}  # probes that were let in
-        self.awaiting: dict[str, list[float]] = {}  # users without a first token -> [came at, seconds that probes added]
+        self.awaiting: dict[str, float] = {}  # users without a first token -> when the request came
         self.admission = Admission(Policy.of("none", 1, "ttft_p99=+15%", self.max_num_scheduled_tokens))
         self.rounds: deque[tuple[float, float, float]] = deque(maxlen=ROUNDS)  # begin, end, share of probes
         self.cache_probes = False
         self.questions = Questions([])
+        self.passes: Passes | None = None  # where probes are no requests
+        self.waits = Waits()
         self._begin = 0.0
         coordinator: Any = self.kv_cache_manager.coordinator
         name_blocks = coordinator.cache_blocks
@@ -67,32 +72,36 @@ class UsersFirst(Scheduler):
         return get_request_block_hasher(self.block_size, get_hash_fn_by_name(self.cache_config.prefix_caching_hash_algo))
 
     def beside(self, begin: float, end: float) -> None:
-        """Between two rounds training kept the engine busy: who waited meanwhile waited for it."""
-        self.rounds.append((begin, end, 1.0))
-        for waited in self.awaiting.values():
-            waited[1] += max(0.0, end - max(begin, waited[0]))
+        """Training had the engine to itself."""
+        self._took(begin, end, 1.0)
+
+    def _took(self, begin: float, end: float, share: float) -> None:
+        self.rounds.append((begin, end, share))
+        self.waits.train(begin, end, share)
+        self.admission.spent(end, (end - begin) * share)
 
     def add_request(self, request: Request) -> None:
         if request.request_id.startswith(PREFIX):
             self.held[request.request_id] = self.requests[request.request_id] = request
             return
         super().add_request(request)
-        came, added = request.arrival_time, 0.0
-        if self.rounds and self.rounds[-1][1] > came:  # it came while a round was running
-            begin, end, share = self.rounds[-1]
-            added = min(end - came, (end - begin) * share)
-        self.awaiting[request.request_id] = [came, added]
+        self.awaiting[request.request_id] = request.arrival_time
 
     def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
         self.inside = {name: request for name, request in self.inside.items() if name in self.requests}
         users = len(self.requests) - len(self.held) - len(self.inside)
         self._begin = time.time()
         allowed = self.admission.allowed(self._begin, len(self.awaiting), users)
+        if allowed and self.passes is not None and self.passes.waits:
+            begin = time.time()
+            self.passes.run(allowed)
+            self._begin = time.time()
+            self.beside(begin, self._begin)
         used = sum(request.num_tokens for request in self.inside.values())
         while self.held:
             name, request = next(iter(self.held.items()))
             alone = not users and not self.inside  # with nobody else there one always goes in: the engine has to move on
-            if used + request.num_tokens > allowed and not alone:
+            if not allowed or (used + request.num_tokens > allowed and not alone):
                 break
             used += request.num_tokens
             del self.held[name]
@@ -111,16 +120,17 @@ class UsersFirst(Scheduler):
         tokens, end = scheduled.num_scheduled_tokens, time.time()
         if not tokens:
             return outputs
-        share = sum(count for name, count in tokens.items() if name in self.inside) / sum(tokens.values())
-        self.rounds.append((begin, end, share))
-        for name, (came, added) in list(self.awaiting.items()):
-            added += (end - begin) * share if came <= begin else 0.0
-            self.awaiting[name][1] = added
+        users = {name: count for name, count in tokens.items() if name not in self.inside}
+        self._took(begin, end, 1.0 - sum(users.values()) / sum(tokens.values()))
+        if not users:
+            return outputs
+        late = self.waits.serve(end, [self.awaiting.get(name, -math.inf) for name in users], [*users.values()])
+        for name, came in list(self.awaiting.items()):
             request = before.get(name)
             if request is None or request.num_output_tokens or request.is_finished():
                 del self.awaiting[name]
                 if request is not None and request.num_output_tokens:
-                    self.admission.first_token(end - came, added)
+                    self.admission.first_token(end - came, late)
         return outputs
 
     def finish_requests(self, request_ids: str | Iterable[str] | None, finished_status: RequestStatus) -> list[Request]:
@@ -131,7 +141,11 @@ class UsersFirst(Scheduler):
         return super().finish_requests(names, finished_status)
 
     def get_num_unfinished_requests(self) -> int:
-        return super().get_num_unfinished_requests() + len(self.held)
+        """What waits for its share of the time is no work: the engine sleeps until somebody asks something."""
+        if self.admission.rests(time.time()):
+            return super().get_num_unfinished_requests()
+        waits = self.passes is not None and self.passes.waits
+        return super().get_num_unfinished_requests() + len(self.held) + waits
 
     def facts(self) -> dict[str, Any]:
         """share: of the last rounds' wall clock, what went into probes."""

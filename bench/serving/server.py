@@ -23,6 +23,7 @@ from bench.serving.durable import Durable
 from bench.serving.publishing import Ring
 from bench.serving.settings import ServeOptions
 from bench.shadowing import child_environment
+from workloads.steps import rounds
 
 if TYPE_CHECKING:
     from bench.serving.trainer import Trainer
@@ -64,7 +65,7 @@ async def _serve(site: Site, durable: Durable, token: str) -> dict[str, Any]:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     spec, options, parts = site.spec, site.options, server_parts()
-    probes = len(make_workload(spec).plan(0))
+    probes = max(map(len, rounds(make_workload(spec))))
     arguments = _arguments(site, slots=probes + options.versions, token=token)
     try:
         _, sock = parts.setup_server(arguments, reuse_port=False)
@@ -184,8 +185,11 @@ async def _trainer(site: Site, durable: Durable, llm: Any, models: Any, probes: 
 
     shapes = {name: list(shape) for name, shape in scoped.items()}
     ids = [request.lora_int_id for request in slots]
-    await rpc("zs_setup", spec.to_json(), shapes, ids[:probes], ids[probes:])
-    ring, asks = Ring(models, ids[probes:], path), Probes(rpc, task)
+    passes = options.probes == "passes"
+    set_up = await rpc("zs_setup", spec.to_json(), shapes, ids[:probes], ids[probes:], task.objective if passes else None)
+    if passes and not set_up["passes"]:
+        raise UsageError("--probes passes: takes a CPU and a model with plain causal attention; use --probes requests")
+    ring, asks = Ring(models, ids[probes:], path), Probes(rpc, task, passes=passes)
     ring.watch(llm)
     ring.list_by_name()
     longest = llm.model_config.max_model_len - 1

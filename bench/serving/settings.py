@@ -12,6 +12,7 @@ from bench.settings import SERVING, setting, settings
 
 TOKEN = "ZO_BENCH_TOKEN"
 """The variable that holds the bearer token: an option would stand in the list of processes."""
+PROBES = ("requests", "passes")
 PUBLISH_IF = ("better", "always")
 
 
@@ -24,7 +25,16 @@ class ServeOptions:
     slo: str = setting(
         SERVING, "What --policy controller keeps: ttft_p99=+15% or =80ms.", "ttft_p99=+15%", "ttft_p99=+15%", metavar="BOUND"
     )
-    probe_tokens: int = setting(SERVING, "Most probe tokens of a round under --policy fixed.", "128", 128, least=1)
+    probe_tokens: int = setting(
+        SERVING, "Most probe tokens of a round beside users, of --policy fixed and controller.", "128", 128, least=1
+    )
+    probes: str = setting(
+        SERVING,
+        "requests of the scheduler, or passes between its rounds (CPU).",
+        "requests",
+        "requests",
+        choices=PROBES,
+    )
     publish_every: int = setting(SERVING, "Offer the state to users each N steps; 0: when asked.", "50", 50, metavar="N", least=0)
     publish_if: str = setting(
         SERVING, "better: where the dev loss is not worse than what is served.", "better", "better", choices=PUBLISH_IF

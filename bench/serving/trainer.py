@@ -25,7 +25,6 @@ from bench.serving.probes import Probes
 from bench.serving.publishing import Refused, Ring
 from bench.serving.settings import ServeOptions
 from workloads.tasks.judge import judge
-from workloads.tasks.loss import batch_loss
 
 MATRICES = 4
 """So many are compressed between two rounds of the engine."""
@@ -35,7 +34,7 @@ Rpc = Callable[..., Awaitable[Any]]
 
 @dataclass
 class Trainer:
-    """adapters: the requests that read the probe slots, in plan order. total: steps after which it ends; None: never. admission:
+    """adapters: the requests that read the probe slots, in their order. total: steps after which it ends; None: never. admission:
     policy, probe_tokens and slo."""
 
     spec: RunSpec
@@ -157,7 +156,7 @@ class Trainer:
                 self.longest_compression_s = max(self.longest_compression_s, time.perf_counter() - paused)
                 if not left:
                     left = await self.rpc("zs_step", step, None)
-            losses = batch_loss(self.task.objective, await self.probes.option_logprobs(batch, self.adapters), batch)
+            losses = await self.probes.losses(self.workload, step, batch, self.adapters)
             if not bool(torch.isfinite(losses).all()):
                 raise ValueError(f"step {step}: a loss is not finite; stop, and use a lower --learning-rate or --eps")
             self._note(step, losses, begin)

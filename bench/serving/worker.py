@@ -6,7 +6,7 @@ The engine is a process of its own, so only numbers and names cross; directions 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,6 +18,7 @@ from vllm.platforms import current_platform
 
 from bench.api import Direction, Probe
 from bench.config import RunSpec
+from bench.data import Objective
 from bench.executors.vllm import loader  # noqa: F401 - importing it registers the loader of random weights
 from bench.executors.vllm.rows import make_rows_alike
 from bench.executors.vllm.views import lora_slices
@@ -25,6 +26,7 @@ from bench.journal.entries import SnapshotEntry
 from bench.journal.snapshots import Snapshots
 from bench.registry import make_workload, workload_class
 from bench.serving.admission import Policy
+from bench.serving.passes import Passes
 from bench.serving.questions import Questions
 from bench.serving.scheduler import UsersFirst
 from bench.serving.slots import StackedSlots
@@ -70,9 +72,16 @@ class Trained:
         if self.stack.width(current) > self.room:
             return len(self.stack.names)
         self._hold_past(self.stack, current)
-        for adapter, probe in zip(self.probes, plan, strict=True):
-            self._write(self.stack, adapter, probe)
+        self._write_probes(plan)
         return 0
+
+    def then(self, step: int, losses: list[float]) -> None:
+        """Write what a step scores after its plan."""
+        self._write_probes(self.workload.then(step, torch.tensor(losses)))
+
+    def _write_probes(self, probes: Sequence[Probe]) -> None:
+        for adapter, probe in zip(self.probes, probes, strict=False):
+            self._write(self.stack, adapter, probe)
 
     def publish(self, stack: StackedState, adapter: int) -> None:
         """A state without a probe, into a slot that no running request reads."""
@@ -101,12 +110,17 @@ class ServingWorker:
     model_runner: Any
     zs: Trained
 
-    def zs_setup(self, spec: dict, layout: dict, probes: list[int], ring: list[int]) -> dict[str, Any]:
+    def zs_setup(
+        self, spec: dict, layout: dict, probes: list[int], ring: list[int], objective: Objective | None
+    ) -> dict[str, Any]:
+        """objective: of the task, where probes are passes; None where they are requests."""
         shapes = {name: tuple(shape) for name, shape in layout.items()}
         self.zs = Trained(self.model_runner, RunSpec.from_json(spec), shapes, probes, ring)
         if self.model_runner.device.type == "cpu":
             make_rows_alike(self.model_runner.model)
-        return {"room": self.zs.room, "slot_bytes": self.zs.slots.nbytes()}
+        passes = None if objective is None else Passes(self.model_runner, objective)
+        self._scheduler().passes = passes
+        return {"room": self.zs.room, "slot_bytes": self.zs.slots.nbytes(), "passes": passes is not None and passes.taken}
 
     @torch.inference_mode()
     def zs_step(self, step: int, done: list | None) -> int:
@@ -117,17 +131,31 @@ class ServingWorker:
             return self.zs.prepare(step)
 
     @torch.inference_mode()
+    def zs_then(self, step: int, losses: list) -> None:
+        """Write what a step whose plan has these losses scores next."""
+        with self._busy():
+            self.zs.then(step, losses)
+
+    @torch.inference_mode()
     def zs_apply(self, done: list) -> None:
         with self._busy():
             self.zs.apply(*done)
 
     def zs_ask(self, rows: list) -> None:
         """Score rows, as `Questions` has them, when users leave room."""
-        self._scheduler().ask(Questions(rows))
+        with self._busy():
+            self._scheduler().ask(Questions(rows))
 
-    def zs_answers(self) -> list[list[float]] | None:
-        """What the last rows were found to score, once all are known."""
-        return self._scheduler().questions.answers()
+    def zs_score(self, examples: list, adapters: list[int]) -> None:
+        """Score examples, as `Passes` has them, under the states of these adapters, when users leave room."""
+        passes = self._scheduler().passes
+        assert passes is not None
+        passes.ask(examples, [self.zs.slot_of[adapter] for adapter in adapters])
+
+    def zs_answers(self) -> list | None:
+        """What was last asked for, once all of it is known."""
+        scheduler = self._scheduler()
+        return (scheduler.passes or scheduler.questions).answers()
 
     @torch.inference_mode()
     def zs_compress(self, step: int, matrices: int) -> int:
@@ -193,6 +221,8 @@ class ServingWorker:
     def zs_facts(self) -> dict[str, Any]:
         caches = {cache.data_ptr(): cache.numel() * cache.element_size() for cache in self.model_runner.kv_caches}
         memory = {"kv_pool": sum(caches.values()), "adapter_slots": self.zs.slots.nbytes(), "state": self.zs.stack.nbytes()}
+        passes = self._scheduler().passes
+        memory["packed_weights"] = passes.forward.products.nbytes() if passes and passes.forward.products else 0
         return {"admission": self._scheduler().facts(), "compression": self.zs.stack.facts(), "memory_bytes": memory}
 
     @contextmanager

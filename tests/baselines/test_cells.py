@@ -15,6 +15,7 @@ from bench.harness import gate
 from bench.registry import make_workload
 from workloads.parameters.accumulated import AccumulatedState
 from workloads.reference import reference_losses
+from workloads.steps import scored
 
 LOSS_TOLERANCE, CHANGE_TOLERANCE = 2e-5, 1e-3
 Make = Callable[..., Any]
@@ -35,7 +36,7 @@ def follow(executor: Any, truth: Any, examples: tuple, steps: int = 10) -> tuple
         if number % 2:  # both ways of driving an executor, in turn
             losses = executor.step(method, number, batch)
         else:
-            losses = executor.score(batch, method.plan(number))
+            losses = scored(executor, method, number, batch)
             executor.apply(method.update(number, losses))
         worst = max(worst, float((losses.double() - expected).abs().max()))
     return worst, truth.change_error(executor.parameters())
@@ -44,8 +45,9 @@ def follow(executor: Any, truth: Any, examples: tuple, steps: int = 10) -> tuple
 ADAPTER: dict[str, Any] = {"scope": "adapter", "learning_rate": 1e-2, "eps": 1e-2}
 METHODS: list[tuple[str, str, dict[str, Any]]] = [
     *((w, e, {"queries": 3}) for w in ("one-sided", "fzoo", "eggroll", "zo-sign", "three-points") for e in ("official", "eager")),
+    *(("conservative", e, {}) for e in ("official", "eager")),
     *((w, "eager", {"queries": 2}) for w in ("lozo-m", "mezo-m", "zo-adam")),
-    *((w, "eager", {"scope": "full"}) for w in ("one-sided", "three-points", "lozo-m", "zo-adam")),
+    *((w, "eager", {"scope": "full"}) for w in ("one-sided", "three-points", "conservative", "lozo-m", "zo-adam")),
     ("lozo-m", "eager", {"lora": "dense", "batching": "sequential", "momentum": 0.5}),
     ("fzoo", "eager", {"queries": 2, "lora": "unfused"}),
     ("mezo-m", "eager", {"momentum_state": "redrawn"}),

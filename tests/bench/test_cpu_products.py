@@ -4,12 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from bench import onednn
 from bench.executors.vllm.cpu_products import PackedProducts
 from bench.onednn import packable
 
 
+@torch.inference_mode(False)
 def linear(dtype=torch.float32):
-    """A layer as vLLM leaves it on a CPU."""
+    """A layer as vLLM leaves it on a CPU: made outside of inference mode, or its weight could not be packed."""
     torch.manual_seed(0)
     layer = torch.nn.Linear(40, 24).to(dtype).requires_grad_(False)
     layer.cpu_linear = F.linear
@@ -31,6 +33,7 @@ def test_products_are_those_of_the_weight(dtype, tokens):
         with products.during(True):
             packed = product(layer, x, bias)
         assert torch.allclose(packed.float(), own.float(), rtol=2 * torch.finfo(dtype).eps, atol=8 * torch.finfo(dtype).eps)
+    assert dtype != torch.float32 or packable(layer.weight)
     assert products.nbytes() == (24 * 40 * dtype.itemsize if packable(layer.weight) else 0)
 
 
@@ -67,6 +70,21 @@ def test_bits_do_not_depend_on_what_was_multiplied_before():
         found = product(used, x)
     with products[0].during(True):
         assert torch.equal(product(fresh, x), found)
+
+
+@torch.inference_mode()
+def test_two_halves_alike_are_multiplied_once_and_only_at_the_start_of_a_pass(monkeypatch):
+    layers, counts = [linear(), linear()], []
+    products, made = PackedProducts(torch.nn.Sequential(*layers)), onednn.product
+    monkeypatch.setattr(onednn, "product", lambda x, *more: counts.append(len(x)) or made(x, *more))
+    x = torch.randn(30, 40)
+    for twice, expected in ((x.repeat(2, 1), [30, 60]), (torch.randn(60, 40), [60, 60]), (x[:1], [1, 1]), (x[:3], [3, 3])):
+        counts.clear()
+        with products.during(True):
+            found = [product(layer, twice) for layer in layers]
+        assert counts == expected
+        for layer, part in zip(layers, found, strict=True):
+            assert torch.allclose(part, F.linear(twice, layer.weight, layer.bias), atol=1e-5)
 
 
 def test_a_weight_without_a_version_stays_as_it_is():

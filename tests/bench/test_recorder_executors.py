@@ -18,6 +18,7 @@ from bench.recorders import ceilings, observe
 from bench.recorders.context import ProfileContext
 from bench.registry import make_executor, make_workload
 from workloads.models.scope import layout
+from workloads.steps import rounds
 
 OFFICIAL = RunSpec(
     workload="lozo", executor="official", model="tiny", weights="random", task="sst2", dtype="float32", device="cpu",
@@ -80,7 +81,7 @@ class Loaded:
     def observe(self, *names):
         self.step()
         context = ProfileContext(
-            self.executor, self.spec, self.source, self.task, self.batch, self.workload.plan(0), 1e-3, torch.device("cpu"), 3
+            self.executor, self.spec, self.source, self.task, self.batch, rounds(self.workload), 1e-3, torch.device("cpu"), 3
         )
         return observe(context, names, self.step)
 
@@ -91,7 +92,7 @@ class Loaded:
 
     @property
     def work(self):
-        return self.executor.work(self.batch, self.workload.plan(0))
+        return self.executor.work(self.batch, *rounds(self.workload))
 
     @property
     def scoped_bytes(self):
@@ -216,8 +217,8 @@ def test_vllm_is_explained(vllm, loop, lora):
     assert warnings == []
     assert times["buckets"].get("other", 0) < 0.05 * times["span_s"], times["largest"]["other"]
     assert {"perturb", "score", "update"} <= set(times["phases"])
-    head = 0 if loop == "resident" else 1  # the engine's own head is a product like any other
-    in_a_forward = 4 * 2 + head  # q, k and v are one product
+    # q, k and v are one product; the engine's own head is one more, or else q, k and v of the positions that are read
+    in_a_forward = 4 * 2 + 1
     assert found["launches"]["by_bucket"]["gemm"] == in_a_forward * found["counters"]["work"]["forwards"]
     assert {"attention", "head_logits", "norm_activation", "direction_generation"} <= set(times["buckets"])
     assert loop == "resident" or times["buckets"]["kv_write"] > 0  # whole rows need no pool

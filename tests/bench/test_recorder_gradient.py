@@ -60,7 +60,7 @@ def test_it_finds_what_a_float64_loop_finds(workload, settings, tiny_source, tin
     batch = tiny_task.train[:4]
     executor = loaded(spec, source, tiny_task)
     probes = make_workload(spec).plan(6)
-    context = ProfileContext(executor, spec, source, tiny_task, batch, probes, 1e-3, torch.device("cpu"), 1)
+    context = ProfileContext(executor, spec, source, tiny_task, batch, (probes,), 1e-3, torch.device("cpu"), 1)
     before = executor.checksum()
     found, warnings = observe(context, ["gradient_quality"], lambda _: None)
     assert warnings == [] and executor.checksum() == before
@@ -94,6 +94,6 @@ def test_a_model_that_is_too_large_is_left_alone(tiny_source, tiny_task, tiny_sp
     source, spec = tiny_source("opt"), tiny_spec("lozo", "eager")
     probes = make_workload(spec).plan(0)
     executor = loaded(spec, source, tiny_task)
-    context = ProfileContext(executor, spec, source, tiny_task, tiny_task.train, probes, 1e-3, torch.device("cpu"), 1)
+    context = ProfileContext(executor, spec, source, tiny_task, tiny_task.train, (probes,), 1e-3, torch.device("cpu"), 1)
     found, (warning,) = observe(context, ["gradient_quality"], lambda _: None)
     assert found == {} and "back-propagation beside it is for at most 1,000" in warning

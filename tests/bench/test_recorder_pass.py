@@ -42,7 +42,7 @@ def context():
         source=None,
         task=None,
         batch=(Example((1, 2), ((3,), (4,)), 0),),
-        probes=(),
+        rounds=((),),
         timed_step_s=1e-3,
         device=torch.device("cpu"),
         steps=3,

@@ -41,11 +41,22 @@ def test_flops_of_a_forward_are_those_torch_counts(config, tmp_path):
     assert found["total"] == found["linear"] + found["attention"] + found["head"]
 
 
+def test_positions_that_nobody_reads_need_keys_and_values_of_the_last_layer_alone(tmp_path):
+    """Of a Llama, whose k and v are half as wide as q, by hand."""
+    shapes = ModelShapes.of(saved(CONFIGS[1], tmp_path))
+    whole, cut = shapes.flops(55, 5, 0), shapes.flops(55, 5, 0, read=2)
+    layer = 2 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 32 * 48)
+    assert whole["linear"] == 3 * 55 * layer
+    assert cut["linear"] == 2 * 55 * layer + 55 * 2 * (2 * 16 * 32) + 2 * 2 * (2 * 32 * 32 + 3 * 32 * 48)
+    assert cut["attention"] == 2 * whole["attention"] // 3 + 2 * 2 * 32 * 2 * 11
+    assert shapes.flops(55, 5, 0, read=55)["linear"] == whole["linear"]
+
+
 def test_required_is_each_prompt_once_and_options_from_there():
     one_token = Example((1, 2, 3), ((4,), (5,)), 0)
     longer = Example((1, 2), ((4, 5), (6, 7, 8)), 1)
-    assert Required.of((one_token, one_token), probes=2) == Required(tokens=12, rows=4, head_rows=8, words=2)
-    assert Required.of((longer,), probes=1) == Required(tokens=2 + 1 + 2, rows=1, head_rows=5, words=5)
+    assert Required.of((one_token, one_token), probes=2) == Required(tokens=12, read=4, rows=4, head_rows=8, words=2)
+    assert Required.of((longer,), probes=1) == Required(tokens=2 + 1 + 2, read=1 + 1 + 2, rows=1, head_rows=5, words=5)
 
 
 def test_the_longer_side_binds():
@@ -66,10 +77,9 @@ WORK = {
 @pytest.fixture
 def context(tmp_path):
     batch = (Example(tuple(range(10)), ((4,), (5,)), 0),) * 2
-    executor = SimpleNamespace(work=lambda batch, probes: WORK)
     spec = tiny_spec("lozo", "eager")
     source = saved(CONFIGS[1], tmp_path)
-    return SimpleNamespace(executor=executor, spec=spec, source=source, batch=batch, probes=(0, 1), device=CPU, timed_step_s=0.01)
+    return SimpleNamespace(work=lambda: WORK, spec=spec, source=source, batch=batch, probes=(0, 1), device=CPU, timed_step_s=0.01)
 
 
 def test_counters_hold_the_executors_counts_and_the_least_there_is_to_do(context):
@@ -78,7 +88,8 @@ def test_counters_hold_the_executors_counts_and_the_least_there_is_to_do(context
     assert found["required"]["tokens"] == 40
     weights = 3 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 32 * 48)
     assert found["flops"]["linear"] == 2 * weights * 96
-    assert found["required"]["flops"]["linear"] == 2 * weights * 40
+    unkept = 2 * 32 * 32 + 3 * 32 * 48  # q, o and the three of the last layer's MLP
+    assert found["required"]["flops"]["linear"] == 2 * weights * 40 - 2 * unkept * (40 - 4)
 
 
 def test_roofline_divides_by_ceilings_measured_once(context, tmp_path, monkeypatch):

@@ -37,11 +37,9 @@ def gpu(name, ts, dur, correlation, stream=7, cat="kernel"):
 def recorder(cls, events, device="cuda"):
     """A recorder that watched exactly these events, of an executor that rewrites dense weights."""
     context = SimpleNamespace(
-        executor=SimpleNamespace(work=lambda batch, probes: {"weight_bytes_written": 1}),
+        work=lambda: {"weight_bytes_written": 1},
         spec=SimpleNamespace(lora="dense"),
         device=torch.device(device),
-        batch=(),
-        probes=(),
     )
     return cls(context, SimpleNamespace(timeline=read_trace({"traceEvents": events}), wall_s=[1e-4]))
 

@@ -26,7 +26,7 @@ class Still:
 @pytest.fixture
 def context():
     spec, batch = tiny_spec("lozo", "eager", lora="dense"), (Example((1, 2), ((3,), (4,)), 0),)
-    return ProfileContext(Still(), spec, None, None, batch, (), 1e-3, torch.device("cpu"), 3)
+    return ProfileContext(Still(), spec, None, None, batch, ((),), 1e-3, torch.device("cpu"), 3)
 
 
 LAYER = torch.nn.Linear(64, 32).requires_grad_(False)

@@ -104,6 +104,8 @@ CELLS = [
     ("eager", "fzoo", {"rank": 4, "queries": 3, "dtype": "float16"}),
     ("eager", "eggroll", {"rank": 1, "queries": 3}),
     ("eager", "three-points", {"weight_decay": 10.0, "dtype": "bfloat16"}),
+    ("eager", "conservative", {"dtype": "bfloat16"}),
+    ("official", "conservative", {"dtype": "bfloat16"}),
     ("eager", "lozo-m", {"queries": 2}),
     ("eager", "lozo-m", {"scope": "full", "dtype": "float16", "weight_decay": 10.0}),
     ("eager", "mezo-m", {**DENSE, "momentum_state": "redrawn", "momentum": 0.1}),

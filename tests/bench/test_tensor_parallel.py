@@ -97,7 +97,7 @@ def test_every_rank_is_traced_and_communication_shows(spread: Spread, tiny_spec:
     dtype = spread.served.executor.spec.dtype
     spec = tiny_spec("lozo", "vllm", dtype=dtype, tensor_parallel=2)
     executor, method, batch = spread.by(spec), make_workload(spec), spread.task.train
-    steps = ProfileContext(executor, spec, spread.source, spread.task, batch, method.plan(0), 1.0, torch.device("cpu"), 3)
+    steps = ProfileContext(executor, spec, spread.source, spread.task, batch, (method.plan(0),), 1.0, torch.device("cpu"), 3)
     found, warnings = observe(steps, [], lambda step: executor.step(method, step, batch))
     assert set(found) == {"counters", "time_breakdown", "launches"} and not warnings
     launches, times = found["launches"], found["time_breakdown"]

@@ -16,10 +16,12 @@ from stepping import steps
 
 from bench.data import Minibatches, TaskData
 from bench.executors.vllm.executor import VllmExecutor
+from bench.executors.vllm.last_layer import last_of
 from bench.harness import gate
 from bench.registry import make_workload
 from workloads.parameters.rounding import add_
 from workloads.reference import reference_losses
+from workloads.steps import rounds, scored
 
 STEPS, QUERIES = 10, 3
 Make = Callable[..., Any]
@@ -88,6 +90,8 @@ CELLS = [
     ("opt", "eggroll", {"queries": 3, "rank": 1}),
     ("opt", "zo-sign", {"queries": 2}),
     ("opt", "three-points", {"queries": 2}),
+    ("opt", "conservative", {}),
+    ("opt", "conservative", {"loop": "requests", "weight_decay": 5.0}),
     ("opt", "lozo-m", {"weight_decay": 50.0, "lr_schedule": "cosine", "lr_warmup": 2}),
     ("opt", "mezo-m", {"momentum_state": "redrawn"}),
     ("opt", "zo-adam", {"scope": "full", "weight_decay": 50.0}),
@@ -113,14 +117,33 @@ def test_a_cell_follows_the_float64_loop(
         if number % 2:  # both ways of driving the executor, in turn
             losses = executor.step(method, number, batch)
         else:
-            losses = executor.score(batch, method.plan(number))
+            losses = scored(executor, method, number, batch)
             executor.apply(method.update(number, losses))
         assert torch.allclose(losses.double(), expected, rtol=0, atol=2e-5), number
-        probes = len(losses) if spec.lora == "dense" else 1  # adapters: all probes in one batch
-        assert len(forwards) - before == probes == executor.work(batch, method.plan(number))["forwards"]
+        every = rounds(method, number)
+        passes = len(losses) if spec.lora == "dense" else len(every)  # adapters: all probes of a round in one batch
+        assert len(forwards) - before == passes == executor.work(batch, *every)["forwards"]
     assert truth.change_error(executor.parameters()) <= 1e-3
     stay = [torch.equal(before, after) for before, after in zip(weights, weights_of(executor), strict=True)]
     assert all(stay) == (spec.scope == "adapter")
+
+
+@pytest.mark.parametrize("kv", ["shared", "recompute"])
+def test_the_last_layer_runs_for_the_positions_that_are_read_and_the_losses_stay(
+    kv: str, served: Make, tiny_spec: Make, tiny_task: TaskData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, counts = tiny_spec("lozo", "vllm", kv=kv), list[int]()
+    executor, probes, batch = served("opt", "float32").by(spec), make_workload(spec).plan(0), tiny_task.train
+    ends = [module for module in last_of(runner_of(executor).model)[0].modules() if hasattr(module, "cpu_linear")][-1]
+    product = ends.cpu_linear
+    monkeypatch.setattr(ends, "cpu_linear", lambda x, *more: counts.append(len(x)) or product(x, *more))
+    found, work = executor.score(batch, probes), executor.work(batch, probes)
+    monkeypatch.setattr(executor._llm.llm_engine.model_executor.driver_worker.worker.zo.forward, "_last", None)
+    whole, more = executor.score(batch, probes), executor.work(batch, probes)
+    assert counts == [work["tokens_read"], more["tokens_scored"]]
+    assert work["tokens_read"] == 2 * len(batch) * (1 if kv == "shared" else 2)
+    assert work == more | {"tokens_read": work["tokens_read"]}
+    assert torch.allclose(found, whole, rtol=0, atol=1e-6)
 
 
 def weights_of(executor: VllmExecutor) -> list[torch.Tensor]:
@@ -136,14 +159,15 @@ def runner_of(executor: VllmExecutor) -> Any:
 def test_a_step_of_several_minibatches_is_their_mean_however_it_is_divided(
     workload: str, served: Make, tiny_spec: Make, plain_loop: Make, tiny_task: TaskData
 ) -> None:
-    engine, spec = served("opt", "float32"), tiny_spec(workload, "vllm", queries=2, max_tokens=100)
+    queries = 1 if workload == "conservative" else 2
+    engine, spec = served("opt", "float32"), tiny_spec(workload, "vllm", queries=queries, max_tokens=100)
     truth, method, executor, rows = plain_loop(engine.source, spec), make_workload(spec), engine.by(spec), tiny_task.train
     forwards = count_forwards(executor)
     for number in range(6):
         step, before = Minibatches((rows[:5], rows[number % 4 + 1 :][:3], rows[6:])), len(forwards)
         losses = executor.step(method, number, step)
         assert torch.allclose(losses.double(), truth.step(number, step), rtol=0, atol=2e-5), number
-        assert len(forwards) - before == executor.work(step, method.plan(number))["forwards"] >= 3
+        assert len(forwards) - before == executor.work(step, *rounds(method, number))["forwards"] >= 3
     assert truth.change_error(executor.parameters()) <= 1e-3
 
 

@@ -9,11 +9,13 @@ import pytest
 from counted import Counted, Forwards
 
 from bench.registry import WORKLOADS, make_workload, workload_class
+from workloads.steps import rounds
 
 Make = Callable[..., Any]
 DENSE = {"lora": "dense", "batching": "sequential"}
 CELLS = [(w, "eager", DENSE if workload_class(w).kind == "dense" else {}) for w in WORKLOADS.own]
 CELLS += [("one-sided", "eager", DENSE), ("lozo-m", "eager", DENSE), ("one-sided", "official", {}), ("zo-sign", "official", {})]
+CELLS += [("conservative", "eager", DENSE), ("conservative", "official", {})]
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 1.0])
@@ -22,9 +24,10 @@ def test_a_step_costs_what_the_executor_says(
     workload: str, executor: str, features: dict, weight_decay: float,
     tiny_spec: Make, loaded: Make, tiny_source: Make, tiny_task: Any,
 ) -> None:  # fmt: skip
-    spec = tiny_spec(workload, executor, scope="full", queries=2, weight_decay=weight_decay, **features)
+    queries = 1 if workload == "conservative" else 2
+    spec = tiny_spec(workload, executor, scope="full", queries=queries, weight_decay=weight_decay, **features)
     under_test, method, batch = loaded(spec, tiny_source("opt"), tiny_task), make_workload(spec), tiny_task.train
-    claimed = under_test.work(batch, method.plan(0))
+    claimed = under_test.work(batch, *rounds(method))
     if executor == "official":
         model, written = under_test.model, [weight for _, weight in under_test.weights.parameters]
     else:

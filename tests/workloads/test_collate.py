@@ -10,7 +10,7 @@ import torch
 from bench.data import Example
 from workloads.tasks.batches import batch_stream, sum_range, typical
 from workloads.tasks.collate import option_rows
-from workloads.tasks.loss import accuracy, classification_loss
+from workloads.tasks.loss import classification_loss
 from workloads.tasks.ragged import synthetic
 
 
@@ -36,7 +36,6 @@ def test_the_loss_by_hand() -> None:
     labels = torch.tensor([1, 0])
     assert math.isclose(classification_loss(scores, labels).item(), (-math.log(0.75) - math.log(0.5)) / 2, rel_tol=1e-6)
     assert math.isclose(classification_loss(scores + 7, labels).item(), classification_loss(scores, labels).item(), rel_tol=1e-6)
-    assert accuracy(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([1, 1])) == 0.5
 
 
 def test_the_typical_batch_has_the_median_length_and_the_usual_size() -> None:

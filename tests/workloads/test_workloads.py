@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 
-from bench.api import Direction, Workload
+from bench.api import Direction, Probe, Workload
 from workloads import directions
+from workloads.conservative import Conservative
 from workloads.directions import draw
 from workloads.eggroll import Eggroll
 from workloads.factorized import Factorized
@@ -22,12 +24,13 @@ from workloads.parameters.accumulated import AccumulatedState
 from workloads.parameters.parameters import Parameters
 from workloads.parameters.rounding import add_
 from workloads.schedule import Schedule
+from workloads.steps import core_step
 from workloads.three_points import ThreePoints
 from workloads.zo_adam import ZOAdam
 from workloads.zo_sign import ZOSign
 
 METHODS: list[Any] = [LoZO, MeZO, Factorized]
-OTHERS: list[Any] = [OneSided, FZOO, Eggroll, ZOSign, ThreePoints, LoZOM, MeZOM, ZOAdam]
+OTHERS: list[Any] = [OneSided, FZOO, Eggroll, ZOSign, ThreePoints, Conservative, LoZOM, MeZOM, ZOAdam]
 LAYOUT = {"a": (5, 4), "bias": (5,), "b": (3, 6)}
 
 
@@ -89,6 +92,23 @@ def test_three_points_keep_the_best(losses: list[float], expected: list[float]) 
     assert chosen.coefficients(0, torch.tensor(losses)).tolist() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("losses", "expected"), [
+    ([0.9, 0.8, 1.0, 0.7, 1.5], -0.5),
+    ([0.9, 0.8, 1.0, 1.1, 0.6], 0.5),
+    ([0.9, 0.8, 0.5, 0.7, 0.6], 0.0),
+    ([0.8, 0.8, 1.0, 1.0, 1.0], 0.0),
+])  # fmt: skip
+def test_a_conservative_step_scores_where_the_slope_leads_and_keeps_the_best(losses: list[float], expected: float) -> None:
+    chosen, given = method(Conservative, queries=1), torch.tensor(losses)
+    assert isinstance(chosen, Workload)
+    plan, then = chosen.plan(4), chosen.then(4, given[:2])
+    assert {probe.direction for probe in (*plan, *then)} == {chosen.direction(4, 0)}
+    slope = (losses[0] - losses[1]) / 0.02
+    assert [probe.shift for probe in (*plan, *then)] == pytest.approx([0.01, -0.01, 0.0, -0.1 * slope, 0.1 * slope], rel=1e-5)
+    assert chosen.coefficients(4, given).tolist() == pytest.approx([expected], rel=1e-5)
+    assert chosen.projected_gradients(given).tolist() == chosen.projected_gradients(given[:2]).tolist()
+
+
 def test_evolution_standardises_over_the_population() -> None:
     found = method(Eggroll).coefficients(0, torch.tensor([3.0, 1.0, 2.0, 2.0]))
     assert found.tolist() == pytest.approx([-0.1 / 4 * 2 / 0.5**0.5, 0.0], abs=1e-7)
@@ -146,7 +166,7 @@ def test_kinds_ranks_and_epochs() -> None:
 @pytest.mark.parametrize("kind", [*METHODS, *OTHERS])
 def test_steps_descend_a_quadratic(kind: Any) -> None:
     rate = {FZOO: 0.1, Eggroll: 0.2, ZOSign: 0.1, ThreePoints: 0.1, ZOAdam: 0.1}.get(kind, 0.01)
-    chosen = method(kind, learning_rate=rate, queries=4, interval=5)
+    chosen = method(kind, learning_rate=rate, queries=1 if kind is Conservative else 4, interval=5)
     torch.manual_seed(0)
     weight, target = torch.zeros(5, 4, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
 
@@ -155,10 +175,17 @@ def test_steps_descend_a_quadratic(kind: Any) -> None:
 
     layout, before = {"w": (5, 4)}, loss(weight)
     moved = Parameters({"w": torch.zeros(5, 4)}, layout, torch.device("cpu"), torch.float32)
+
+    class Host:
+        apply = moved.apply
+
+        def score(self, batch: Any, probes: Sequence[Probe]) -> torch.Tensor:
+            weight = moved.values()["w"].double()
+            deltas = [draw(probe.direction, layout, "cpu").delta("w").double() * probe.shift for probe in probes]
+            return torch.stack([loss(weight + delta) for delta in deltas]).float()
+
     for step in range(150):
-        weight = moved.values()["w"].double()
-        deltas = [draw(probe.direction, layout, "cpu").delta("w").double() * probe.shift for probe in chosen.plan(step)]
-        moved.apply(chosen.update(step, torch.stack([loss(weight + delta) for delta in deltas]).float()))
+        core_step(Host(), chosen, step, ())
     assert loss(moved.values()["w"].double()) < 0.2 * before
 
 

@@ -62,8 +62,3 @@ def stacked(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     """Scores [n, most options] of several parts in one, filled up with -inf."""
     most = max(part.size(1) for part in parts)
     return torch.cat([F.pad(part, (0, most - part.size(1)), value=-torch.inf) for part in parts])
-
-
-def accuracy(option_logprobs: torch.Tensor, labels: torch.Tensor) -> float:
-    """Share of examples whose best option is the right one."""
-    return float((option_logprobs.argmax(1) == labels).float().mean())

@@ -162,7 +162,7 @@ class FakeExecutor:
     def memory_parts(self) -> dict[str, int]:
         return dict.fromkeys(("weights", "kv_pool", "adapter_slots", "accumulated_state", "running_means", "master"), 0)
 
-    def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
+    def work(self, batch: Batch, probes: Sequence[Probe], *then: Sequence[Probe]) -> dict[str, int]:
         names = ("rows", "tokens_scored", "tokens_real", "head_rows", "weight_bytes_written", "fold_bytes_written")
         return dict.fromkeys((*names, "adapter_bytes_written", "host_syncs"), 0) | {"forwards": 1}
 

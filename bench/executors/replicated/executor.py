@@ -25,6 +25,7 @@ from bench.executors.replicated.replica import Replica
 from bench.registry import check, make_workload
 from workloads.models.digest import model_digest
 from workloads.models.scope import layout
+from workloads.steps import scored
 from workloads.tasks.loss import stacked
 
 
@@ -70,7 +71,7 @@ class ReplicatedExecutor:
         return combine(found, items, len(probes), batch, self.task.objective)
 
     def step(self, workload: Workload, step: int, batch: Batch) -> torch.Tensor:
-        losses = self.score(batch, workload.plan(step))
+        losses = scored(self, workload, step, batch)
         self.replay(workload, step, losses)
         return losses
 
@@ -113,11 +114,12 @@ class ReplicatedExecutor:
     def seed(self, step: int) -> int:
         return self.workload.plan(step)[0].direction.seed
 
-    def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
+    def work(self, batch: Batch, probes: Sequence[Probe], *then: Sequence[Probe]) -> dict[str, int]:
         """Of all items together, wherever they run."""
         total: dict[str, int] = {}
-        for first, last, start, stop in cut(probes, batch, self.spec.shares):
-            for name, count in self.pool.ask("work", batch[start:stop], probes[first:last]).items():
+        items = [(some, item) for some in (probes, *then) for item in cut(some, batch, self.spec.shares)]
+        for some, (first, last, start, stop) in items:
+            for name, count in self.pool.ask("work", batch[start:stop], some[first:last]).items():
                 largest = name in ("weight_bytes_written", "fold_bytes_written")  # once a step on every replica, not once an item
                 total[name] = max(total.get(name, 0), count) if largest else total.get(name, 0) + count
         return total

@@ -15,6 +15,13 @@ from bench.executors.vllm.cpu_library import operator
 GATED = "(Tensor(a!) out, Tensor x) -> ()"
 
 
+def activate_in_place(model: torch.nn.Module) -> None:
+    """Let a model's ReLUs overwrite what they are given: the product before them, which nobody else reads."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.ReLU):
+            module.inplace = True
+
+
 @operator(f"silu_and_mul{GATED}")
 def silu_and_mul(out: torch.Tensor, x: torch.Tensor) -> None:
     """out [..., d] = silu(x[..., :d]) * x[..., d:]."""

@@ -28,7 +28,7 @@ from workloads.models.memory import release
 from workloads.models.scope import layout
 from workloads.parameters.checksum import joined
 from workloads.parameters.shards import Shards, merged, merged_snapshot
-from workloads.steps import core_step
+from workloads.steps import core_step, rounds
 from workloads.tasks.loss import batch_loss
 from workloads.tasks.passes import Pass, mean_loss, passes
 from workloads.tasks.reward import Answered, reward_losses
@@ -53,7 +53,7 @@ class VllmExecutor:
         check_model(spec, source)
         self._task, self.spec, self._answers = task, spec, Answered((), 1)
         workload = make_workload(spec)
-        probes, lowrank = len(workload.plan(0)), workload.kind == "lowrank"
+        probes, lowrank = max(map(len, rounds(workload))), workload.kind == "lowrank"
         full, scoped = layout(source, "full"), reached(source, spec)
         self._adapter = Adapter.of(source, spec) if spec.scope == SCOPE else None
         self._scoped_bytes = sum(math.prod(shape) for shape in scoped.values()) * getattr(torch, spec.dtype).itemsize
@@ -197,24 +197,24 @@ class VllmExecutor:
         parts = self._rpc_each("zo_memory_parts")
         return {name: sum(part[name] for part in parts) for name in parts[0]}
 
-    def work(self, batch: Batch, probes: Sequence[Probe]) -> dict[str, int]:
-        spec, n, direction = self.spec, len(probes), probes[0].direction
-        group, groups = (n, 1) if spec.batching == "paired" else (1, n)
+    def work(self, batch: Batch, probes: Sequence[Probe], *then: Sequence[Probe]) -> dict[str, int]:
+        spec, sizes, direction = self.spec, list(map(len, (probes, *then))), probes[0].direction
+        n = sum(sizes)
         if spec.reward is not None:
             made = self._answers.work(batch, n, self._vocabulary)
             tokens, count, forwards, head = (made[name] for name in ("tokens_real", "rows", "forwards", "head_rows"))
             read = tokens
         else:
             given, cuts = (spec, self._task.objective, self._vocabulary), self._rpc("zo_cuts")
-            parts = [pass_work(*given, part.examples, n, cuts) for part in self._passes(batch, group)]
+            groups = sizes if spec.batching == "paired" else [1] * n
+            parts = [pass_work(*given, part.examples, of, cuts) for of in groups for part in self._passes(batch, of)]
             tokens, count, forwards, head, read = map(sum, zip(*parts, strict=True))
-            forwards *= groups
         updates = sum(self._rpc_each("zo_written", len({probe.direction for probe in probes})))
         a_rows = self._in_rows if direction.kind == "factorized" else 0
         itemsize = getattr(torch, spec.dtype).itemsize
         slots = n * itemsize * (self._out_rows * self._columns + a_rows * spec.rank)
         written = {
-            "weight_bytes_written": updates + (n + 1) * (self._scoped_bytes if spec.lora == "dense" else 0),
+            "weight_bytes_written": updates + (n + len(sizes)) * (self._scoped_bytes if spec.lora == "dense" else 0),
             "fold_bytes_written": self._scoped_bytes + self._rounded_bytes if direction.factored else 0,
             "adapter_bytes_written": 0 if spec.lora == "dense" else slots,
         }
@@ -227,7 +227,7 @@ class VllmExecutor:
             "tokens_real": tokens,
             "head_rows": head,
             **written,
-            "host_syncs": 0 if spec.loop == "resident" else forwards,
+            "host_syncs": len(then) if spec.loop == "resident" else forwards,
         } | ({} if read == tokens else {"tokens_read": read})
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from vllm.config import CUDAGraphMode
 from vllm.forward_context import BatchDescriptor, set_forward_context
 
 from bench.executors.vllm import lora_meta
+from bench.executors.vllm.cpu_layers import activate_in_place
 from bench.executors.vllm.cpu_products import PackedProducts
 from bench.executors.vllm.cpu_rows import TorchRows
 from bench.executors.vllm.engine import recorded_sizes
@@ -48,6 +49,8 @@ class Forward:
         self.pooled = False
         on_cpu = self.device.type == "cpu"
         self.packs, self.products = False, PackedProducts(runner.model) if on_cpu else None
+        if on_cpu:
+            activate_in_place(runner.model)
         self._whole: WholeRows | None = None
         self._last: LastLayer | None = None
         if not runner.vllm_config.cache_config.enable_prefix_caching:
@@ -55,12 +58,13 @@ class Forward:
             capacity = runner.scheduler_config.max_num_batched_tokens
             self.take_whole_rows(TorchRows() if on_cpu else TritonRows(capacity, self.device))
 
-    def take_whole_rows(self, kernel: Kernel) -> None:
-        """From now on it attends where the rows of a pass are whole and the model's attention has nothing to it."""
+    def take_whole_rows(self, kernel: Kernel) -> bool:
+        """From now on it attends where the rows of a pass are whole; whether the model's attention is as plain as that takes."""
         rows = WholeRows(self.runner, kernel)
         self._whole = rows if rows.taken else None
         last = LastLayer(self.runner.model) if rows.taken and self.device.type == "cpu" else None
         self._last = last if last is not None and last.taken else None
+        return rows.taken
 
     def _share_kv_pool(self) -> None:
         """One layer's KV pool for all layers, where nothing reads a layer's keys and values after the pass that wrote them.
@@ -110,7 +114,7 @@ class Forward:
         kept = self._recordings.find((n, self._constants(slots, whole)), total) if self.recorded else None
         if kept is not None:
             packed = pack(rows, kept.rows, kept.padded, self.block, kept.staged.share)
-            self._fill(packed, kept.staged.mappings)
+            self._fill(packed, kept.staged.mappings, whole)
             self._map_tokens(rows, slots)
             if not self.replays:
                 return packed.real(kept.staged.run())
@@ -130,7 +134,7 @@ class Forward:
         padded = descriptor.num_tokens
         by_group, by_layer = self._slot_mappings(n, total, padded)
         packed = pack(rows, n, padded, self.block)
-        self._fill(packed, tuple(by_group.values()))
+        self._fill(packed, tuple(by_group.values()), whole)
         metadata = None if whole else self._metadata(n, total, longest, by_group)
         self._map_tokens(rows, slots)
         cut = self.cuts and whole
@@ -176,7 +180,7 @@ class Forward:
         packed = pack(rows, n, padded, self.block, share)
         by_group, by_layer = self._slot_mappings(packed.rows, padded, padded)
         mappings = tuple(by_group.values())
-        self._fill(packed, mappings)
+        self._fill(packed, mappings, whole)
         self._map_tokens(rows, slots)
         wrapper = self._wrapper() if share else None
         fixed = [(slot, at * share, (at + 1) * share) for at, slot in enumerate(slots)]
@@ -251,7 +255,7 @@ class Forward:
             lora_meta.fill(wrapper.token_mapping_meta, slots, self.to_device)
         self._manager._last_mapping = None  # what vLLM remembers having set for its own requests no longer holds
 
-    def _fill(self, packed: Packed, mappings: tuple[torch.Tensor, ...]) -> None:
+    def _fill(self, packed: Packed, mappings: tuple[torch.Tensor, ...], whole: bool) -> None:
         """Copy a batch into the runner's buffers with one transfer. mappings: where the KV slot of each token goes."""
         runner, n = self.runner, packed.rows
         parts = [packed.tokens, packed.positions, packed.slots, packed.starts, packed.lengths]
@@ -270,6 +274,8 @@ class Forward:
         runner.optimistic_seq_lens_cpu[n:] = 0
         runner.seq_lens[:n].copy_(seq_lens)
         runner.seq_lens[n:].zero_()
+        if whole:
+            return  # blocks are not read, and may be those of requests that are under way
         table, per_row = runner.input_batch.block_table[0].block_table, packed.blocks.shape[1]
         table.np[:n, :per_row] = packed.blocks
         table.gpu[:n, :per_row].copy_(self.to_device(packed.blocks))

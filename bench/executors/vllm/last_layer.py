@@ -34,7 +34,8 @@ class LastLayer(Switch):
         if layer is not None:
             self._own, layer.forward = layer.forward, self._forward
             self._attention = attention.impl = _Attention(attention.impl)
-        self._wanted, self._lora = torch.zeros(0, dtype=torch.long), None
+        self._wanted = torch.zeros(0, dtype=torch.long)
+        self._lora: SegmentedLora | None = None
         self._segments: list[tuple[int, int, int]] = []
 
     def take(self, packed: Packed, wanted: Ints, slots: list[int], lora: SegmentedLora | None) -> None:
@@ -78,11 +79,11 @@ class _Attention(Switch):
 
     def forward(
         self, layer: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cache: Any, metadata: Any,
-        output: torch.Tensor, *more: Any,
+        output: torch.Tensor, *more: Any, **named: Any,
     ) -> torch.Tensor:  # fmt: skip
         """query, output [tokens, heads, head]; key, value [tokens, KV heads, head]."""
         if not self.on:
-            found: torch.Tensor = self._own.forward(layer, query, key, value, cache, metadata, output, *more)
+            found: torch.Tensor = self._own.forward(layer, query, key, value, cache, metadata, output, *more, **named)
             return found
         if self.kept is None:
             self.kept = key, value

@@ -28,7 +28,7 @@ from workloads.directions import Layout
 from workloads.models.adapter import SCOPE, Adapter
 from workloads.parameters.parameters import Parameters, epochs
 from workloads.parameters.shards import Shards
-from workloads.steps import core_step
+from workloads.steps import core_step, rounds
 from workloads.tasks.loss import stacked
 from workloads.tasks.passes import Tokens, mean_loss, passes, split
 from workloads.tasks.ragged import Rows, full_rows, labels_only, tree_rows
@@ -96,7 +96,8 @@ class Resident:
             self.forward.use_lora(self.lora)
         self.moved.keep_copy(self.lora == "dense")
         if self.forward.recorded and self.loop == "resident":
-            for slots in [[-1]] if self.lora == "dense" else self._groups(len(self.slot_of)):
+            sizes = sorted({len(probes) for probes in rounds(make_workload(spec))})
+            for slots in [[-1]] if self.lora == "dense" else [slots for size in sizes for slots in self._groups(size)]:
                 self.forward.record(slots, self._reach[self.kv], self.most)
 
     @torch.inference_mode()

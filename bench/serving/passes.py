@@ -1,0 +1,75 @@
+"""What a step scores, as passes of the model between the rounds of its scheduler: no requests, and no keys and values that stay.
+
+A request costs an engine more than its tokens do. These are the passes of the vllm executor's `--loop resident`: all states of
+some examples in one ragged batch of whole rows, which read and write no block of the pool that users share.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from bench.data import Example, Objective
+from bench.executors.vllm.cpu_rows import TorchRows
+from bench.executors.vllm.forward import Forward
+from bench.executors.vllm.scoring import Head, option_logprobs
+from workloads.tasks.ragged import labels_only, tree_rows
+
+WHOLE = 1 << 30
+"""A block that no prompt fills: rows have nothing in common."""
+
+
+class Passes:
+    """taken: whether the model's attention is plain enough. One scoring at a time; another begins where the last is given up."""
+
+    def __init__(self, runner: Any, objective: Objective) -> None:
+        self.forward, self.head, self._objective = Forward(runner), Head(runner.model), objective
+        self.taken = runner.device.type == "cpu" and self.forward.take_whole_rows(TorchRows())
+        self.forward.packs = True
+        self._examples: list[Example] = []
+        self._slots: list[int] = []
+        self._done: list[torch.Tensor] = []
+        self._at = 0
+
+    def ask(self, rows: list[tuple[list[int], list[list[int]]]], slots: list[int]) -> None:
+        """Score examples (prompt, options) under the states in these slots."""
+        self._examples = [Example(tuple(prompt), tuple(map(tuple, options)), 0) for prompt, options in rows]
+        self._slots, self._done, self._at = slots, [], 0
+
+    @property
+    def waits(self) -> bool:
+        return self._at < len(self._examples)
+
+    @torch.inference_mode()
+    def run(self, most: int) -> None:
+        """One pass over as many examples as have at most so many tokens, all states together; over one at least."""
+        end, tokens = self._at, 0
+        while end < len(self._examples):
+            tokens += self._tokens(self._examples[end])
+            if tokens > most and end > self._at:
+                break
+            end += 1
+        part, self._at = self._examples[self._at : end], end
+        rows = tree_rows(part, len(self._slots), WHOLE)
+        labels = labels_only(part, self._objective)
+        self._done.append(option_logprobs(self.forward, rows, self._slots, self.head, labels_only=labels).cpu())
+
+    def answers(self) -> list[list[list[float]]] | None:
+        """Mean log-prob of each option [states][examples][options], once all are known: for a classification by single tokens
+        up to a constant for each prompt."""
+        if self.waits:
+            return None
+        return [
+            [row[: len(example.options)].tolist() for example, row in zip(self._examples, state, strict=True)]
+            for state in zip_states(self._done, len(self._slots))
+        ]
+
+    def _tokens(self, example: Example) -> int:
+        prompt, more = len(example.prompt), [len(option) - 1 for option in example.options if len(option) > 1]
+        return len(self._slots) * (sum(prompt + after for after in more) or prompt)
+
+
+def zip_states(parts: list[torch.Tensor], states: int) -> list[list[torch.Tensor]]:
+    """Scores [states, examples, options] of one part after another: those of each state."""
+    return [[row for part in parts for row in part[state]] for state in range(states)]
