@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bench.data import Batch, minibatches
 from workloads.models.weights import skeleton
+from workloads.tasks.ragged import tree_rows
 
 if TYPE_CHECKING:
-    from bench.data import Batch, ModelSource
+    from bench.data import ModelSource
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class ModelShapes:
 
 @dataclass(frozen=True)
 class Required:
-    """The least a step must score, whatever the executor: each prompt once per probe, and its options from there.
+    """The least a step must score, whatever the executor: each distinct prefix of its rows once per probe.
 
     read         tokens whose next one is scored: the others need no more of the last layer than keys and values
     head_rows    products of a position with a row of the LM head
@@ -82,12 +84,12 @@ class Required:
 
     @classmethod
     def of(cls, batch: Batch, probes: int) -> Required:
-        """The last token of an option is only predicted, so one-token options cost no token of their own."""
-        continued = sum(len(option) - 1 for example in batch for option in example.options)
-        prompts = sum(len(example.prompt) for example in batch)
+        """The last token of an option is only predicted, so one-token options cost no token of their own. Every minibatch of a
+        step that accumulates stands for itself."""
+        trees = [tree_rows(part, 1) for part in minibatches(batch)]
+        tokens, read = sum(len(tree.tokens) for tree in trees), sum(len(tree.wanted) for tree in trees)
         scored = [token for example in batch for option in example.options for token in option]
-        read = len(batch) + continued
-        return cls(probes * (prompts + continued), probes * read, probes * len(batch), probes * len(scored), len(set(scored)))
+        return cls(probes * tokens, probes * read, probes * len(batch), probes * len(scored), len(set(scored)))
 
 
 def made(shapes: ModelShapes, work: Mapping[str, int]) -> dict[str, int]:

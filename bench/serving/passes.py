@@ -1,7 +1,7 @@
 """What a step scores, as passes of the model between the rounds of its scheduler: no requests, and no keys and values that stay.
 
 A request costs an engine more than its tokens do. These are the passes of the vllm executor's `--loop resident`: all states of
-some examples in one ragged batch of whole rows, which read and write no block of the pool that users share.
+some examples in one ragged batch, which reads and writes no block of the pool that users share.
 """
 
 from __future__ import annotations
@@ -11,13 +11,9 @@ from typing import Any
 import torch
 
 from bench.data import Example, Objective
-from bench.executors.vllm.cpu_rows import TorchRows
 from bench.executors.vllm.forward import Forward
 from bench.executors.vllm.scoring import Head, option_logprobs
 from workloads.tasks.ragged import labels_only, tree_rows
-
-WHOLE = 1 << 30
-"""A block that no prompt fills: rows have nothing in common."""
 
 
 class Passes:
@@ -25,7 +21,7 @@ class Passes:
 
     def __init__(self, runner: Any, objective: Objective) -> None:
         self.forward, self.head, self._objective = Forward(runner), Head(runner.model), objective
-        self.taken = runner.device.type == "cpu" and self.forward.take_whole_rows(TorchRows())
+        self.taken = runner.device.type == "cpu" and self.forward.shares == 1
         self.forward.packs = True
         self._examples: list[Example] = []
         self._slots: list[int] = []
@@ -51,7 +47,7 @@ class Passes:
                 break
             end += 1
         part, self._at = self._examples[self._at : end], end
-        rows = tree_rows(part, len(self._slots), WHOLE)
+        rows = tree_rows(part, len(self._slots))
         labels = labels_only(part, self._objective)
         self._done.append(option_logprobs(self.forward, rows, self._slots, self.head, labels_only=labels).cpu())
 

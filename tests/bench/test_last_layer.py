@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from bench.data import Example
-from bench.executors.vllm.last_layer import LastLayer, groups_of, last_of
+from bench.executors.vllm.cpu_rows import groups_of
+from bench.executors.vllm.last_layer import LastLayer, last_of
 from bench.executors.vllm.packing import pack
 from workloads.tasks.ragged import full_rows, tree_rows
 
@@ -22,17 +23,29 @@ BATCHES = [
 
 
 @pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("rows_of", [full_rows, lambda batch, probes: tree_rows(batch, probes, 64)])
-def test_every_wanted_position_sees_its_row_up_to_itself(batch: Any, rows_of: Callable) -> None:
+@pytest.mark.parametrize("rows_of", [full_rows, tree_rows])
+@pytest.mark.parametrize("every", [False, True])
+def test_every_query_sees_its_row_up_to_itself(batch: Any, rows_of: Callable, every: bool) -> None:
+    """By the tokens: what a query sees are the ids of a row from its beginning to the query's own."""
     rows = rows_of(batch, 2)
     packed = pack(rows, len(rows.lengths) + 1, len(rows.tokens) + 3, 16)
-    seen: dict[int, list[int]] = {}
-    for at, place, sees in groups_of(packed, rows.wanted):
-        for index, tokens, rowwise in zip(at, place, sees[:, 0], strict=True):
+    wanted = np.arange(len(rows.tokens)) if every else rows.wanted
+    found: dict[int, tuple[int, ...]] = {}
+    for group in groups_of(packed, None if every else wanted):
+        span, queries = group.keys.size(1), group.queries.numpy()
+        sees = np.tril(np.ones((1, 1, queries.shape[1], span), bool)) if group.seen is None else group.seen.numpy()
+        sees = np.broadcast_to(sees, (len(queries), 1, *sees.shape[2:]))[:, 0]
+        for index, keys, rowwise in zip(queries, group.keys.numpy(), sees, strict=True):
             for number, mask in zip(index.tolist(), rowwise, strict=True):
-                seen[number] = tokens[mask].tolist()
-    first = np.repeat(np.cumsum(rows.lengths) - rows.lengths, rows.lengths)
-    assert seen == {n: list(range(first[token], token + 1)) for n, token in enumerate(rows.wanted.tolist())}
+                if number not in found:  # what fills a row up repeats its first or last query
+                    found[number] = tuple(rows.tokens[keys[mask]].tolist())
+        assert set(group.into.tolist()) <= set(queries.ravel().tolist())
+    whole = {row[:end] for example in batch for row, _ in example.rows() for end in range(1, len(row) + 1)}
+    assert sorted(found) == list(range(len(wanted)))
+    positions = rows.positions()
+    for number, tokens in found.items():
+        assert tokens in whole
+        assert (tokens[-1], len(tokens)) == (rows.tokens[wanted[number]], positions[wanted[number]] + 1)
 
 
 class Layer(nn.Module):

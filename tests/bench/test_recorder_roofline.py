@@ -8,7 +8,7 @@ from plain_loop import tiny_spec
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, LlamaConfig, OPTConfig
 
-from bench.data import Example
+from bench.data import Example, Minibatches
 from bench.recorders import ceilings
 from bench.recorders.counters import Counters
 from bench.recorders.roofline import Roofline, bound
@@ -52,11 +52,12 @@ def test_positions_that_nobody_reads_need_keys_and_values_of_the_last_layer_alon
     assert shapes.flops(55, 5, 0, read=55)["linear"] == whole["linear"]
 
 
-def test_required_is_each_prompt_once_and_options_from_there():
-    one_token = Example((1, 2, 3), ((4,), (5,)), 0)
+def test_required_is_each_distinct_prefix_once():
+    one_token, other = Example((1, 2, 3), ((4,), (5,)), 0), Example((1, 9, 3), ((4,), (5,)), 0)
     longer = Example((1, 2), ((4, 5), (6, 7, 8)), 1)
-    assert Required.of((one_token, one_token), probes=2) == Required(tokens=12, read=4, rows=4, head_rows=8, words=2)
+    assert Required.of((one_token, other), probes=2) == Required(tokens=2 * 5, read=4, rows=4, head_rows=8, words=2)
     assert Required.of((longer,), probes=1) == Required(tokens=2 + 1 + 2, read=1 + 1 + 2, rows=1, head_rows=5, words=5)
+    assert Required.of(Minibatches(((one_token,), (other,))), probes=1).tokens == 6
 
 
 def test_the_longer_side_binds():

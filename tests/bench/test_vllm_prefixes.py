@@ -128,18 +128,27 @@ def test_the_tokens_counted_are_the_tokens_run(
     assert seen["forwards"] == work["forwards"]
 
 
-def test_shared_runs_the_distinct_prefixes_and_what_the_blocks_round(
-    executor: VllmExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shared_runs_the_distinct_prefixes_and_nothing_else(executor: VllmExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
     task = TASKS["classification"]
     use(executor, task, monkeypatch, loop="resident", kv="shared")
+    nodes = {row[:end] for e in task.train for row, _ in e.rows() for end in range(1, len(row))}
+    assert executor.work(task.train, PROBES)["tokens_scored"] / 2 == len(nodes)
+    use(executor, task, monkeypatch, loop="resident", kv="recompute")
+    assert executor.work(task.train, PROBES)["tokens_scored"] / 2 == sum(len(row) for e in task.train for row, _ in e.rows())
+
+
+def test_through_the_pool_rows_share_whole_blocks(
+    executor: VllmExecutor, truth: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, forward = TASKS["classification"], executor._llm.llm_engine.model_executor.driver_worker.worker.zo.forward
+    use(executor, task, monkeypatch, loop="resident", kv="shared")
+    monkeypatch.setattr(forward, "pooled", True)
     nodes = {row[:end] for e in task.train for row, _ in e.rows() for end in range(1, len(row))}
     rows = {row[:-1] for e in task.train for row, _ in e.rows()}
     leaves = [row for row in rows if not any(other != row and other[: len(row)] == row for other in rows)]
     tokens = executor.work(task.train, PROBES)["tokens_scored"] / 2
-    assert len(nodes) <= tokens <= len(nodes) + (len(leaves) - 1) * (BLOCK - 1)
-    use(executor, task, monkeypatch, loop="resident", kv="recompute")
-    assert executor.work(task.train, PROBES)["tokens_scored"] / 2 == sum(len(row) for e in task.train for row, _ in e.rows())
+    assert len(nodes) < tokens <= len(nodes) + (len(leaves) - 1) * (BLOCK - 1)
+    assert torch.allclose(executor.score(task.train, PROBES), truth["classification"], rtol=0, atol=2e-5)
 
 
 def test_the_cache_is_hit_within_a_state_and_never_across(executor: VllmExecutor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain, pairwise
 
 import numpy as np
@@ -57,6 +58,16 @@ class Rows:
         """Position of each token that is run within its whole row [total]."""
         starts = np.cumsum(self.lengths) - self.lengths
         return (np.arange(len(self.tokens)) - np.repeat(starts - self.prior, self.lengths)).astype(np.int32)
+
+    @cached_property
+    def seen(self) -> list[Ints]:
+        """For each row the tokens that its last one sees, index into `tokens`, in order: what it goes on from, then its own."""
+        ends, found = np.cumsum(self.lengths), list[Ints]()
+        for row, (end, length) in enumerate(zip(ends.tolist(), self.lengths.tolist(), strict=True)):
+            own = np.arange(end - length, end, dtype=np.int32)
+            before = self.prior[row]
+            found.append(np.concatenate([found[self.parents[row]][:before], own]) if before else own)
+        return found
 
     def repeated(self, probes: int) -> Rows:
         """The rows of one probe for several."""

@@ -164,11 +164,12 @@ def recorded_sizes(tokens: int) -> list[int]:
     return [size for size in (*range(64, 640, 32), *range(640, 1281, 64), *range(1408, 1793, 128)) if size <= tokens] or [tokens]
 
 
-def forward_tokens(kv: str, probes: int, enough: int) -> Tokens:
-    """How many tokens a forward over examples has, in so many states; not counted exactly where it is clear that they are few."""
+def forward_tokens(kv: str, probes: int, enough: int, block: int) -> Tokens:
+    """How many tokens a forward over examples has, in so many states; not counted exactly where it is clear that they are few.
+    block: in pieces of so many tokens rows share a prefix."""
 
     def tokens(examples: Batch) -> int:
-        each = tree_tokens(examples, BLOCK, enough // probes) if kv == "shared" else full_tokens(examples)
+        each = tree_tokens(examples, block, enough // probes) if kv == "shared" else full_tokens(examples)
         return probes * each
 
     return tokens

@@ -205,9 +205,9 @@ class VllmExecutor:
             tokens, count, forwards, head = (made[name] for name in ("tokens_real", "rows", "forwards", "head_rows"))
             read = tokens
         else:
-            given, cuts = (spec, self._task.objective, self._vocabulary), self._rpc("zo_cuts")
+            given, counts = (spec, self._task.objective, self._vocabulary), self._rpc("zo_counts")
             groups = sizes if spec.batching == "paired" else [1] * n
-            parts = [pass_work(*given, part.examples, of, cuts) for of in groups for part in self._passes(batch, of)]
+            parts = [pass_work(*given, part.examples, of, counts) for of in groups for part in self._passes(batch, of)]
             tokens, count, forwards, head, read = map(sum, zip(*parts, strict=True))
         updates = sum(self._rpc_each("zo_written", len({probe.direction for probe in probes})))
         a_rows = self._in_rows if direction.kind == "factorized" else 0
@@ -249,8 +249,8 @@ class VllmExecutor:
 
     def _passes(self, batch: Batch, probes: int) -> list[Pass]:
         """The forwards of so many states."""
-        most = self.spec.max_tokens
-        return passes(batch, self._task.objective, engine.forward_tokens(self.spec.kv, probes, most), most)
+        most, shares = self.spec.max_tokens, self._rpc("zo_counts").shares if self.spec.loop == "resident" else engine.BLOCK
+        return passes(batch, self._task.objective, engine.forward_tokens(self.spec.kv, probes, most, shares), most)
 
     def _open_slots(self, scoped: dict[str, tuple[int, ...]]) -> list[Any]:
         if not self._slots:

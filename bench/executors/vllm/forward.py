@@ -55,11 +55,13 @@ class Forward:
         self._last: LastLayer | None = None
         if not runner.vllm_config.cache_config.enable_prefix_caching:
             self._share_kv_pool()
-            capacity = runner.scheduler_config.max_num_batched_tokens
-            self.take_whole_rows(TorchRows() if on_cpu else TritonRows(capacity, self.device))
+            if not on_cpu:
+                self.take_whole_rows(TritonRows(runner.scheduler_config.max_num_batched_tokens, self.device))
+        if on_cpu:
+            self.take_whole_rows(TorchRows())
 
     def take_whole_rows(self, kernel: Kernel) -> bool:
-        """From now on it attends where the rows of a pass are whole; whether the model's attention is as plain as that takes."""
+        """From now on it attends to rows that it takes; whether the model's attention is as plain as that needs."""
         rows = WholeRows(self.runner, kernel)
         self._whole = rows if rows.taken else None
         last = LastLayer(self.runner.model) if rows.taken and self.device.type == "cpu" else None
@@ -95,31 +97,32 @@ class Forward:
 
     @property
     def cuts(self) -> bool:
-        """Whether the last layer runs for the wanted positions alone where the rows of a pass are whole."""
+        """Whether the last layer runs for the wanted positions alone."""
         return self._last is not None and not self.pooled
 
-    def _attends_whole(self, rows: Rows) -> bool:
-        return self._whole is not None and not self.pooled and not rows.prior.any()
+    @property
+    def shares(self) -> int:
+        """In pieces of how many tokens rows may have a prefix in common: 1 where keys and values need no pool, else a block."""
+        return 1 if self._whole is not None and self._whole.kernel.goes_on and not self.pooled else self.block
+
+    def _without_pool(self, rows: Rows) -> bool:
+        """Whether attention reads keys and values where the projections left them."""
+        return self._whole is not None and not self.pooled and (self._whole.kernel.goes_on or not rows.prior.any())
 
     def hidden(self, rows: Rows, slots: list[int]) -> torch.Tensor:
         """Final hidden states [wanted, hidden] of the wanted positions. slots: the adapter slot of each probe of the rows, -1 for
         none."""
-        found = self._pass(rows, slots)
-        return found if self.cuts and self._attends_whole(rows) else found[self.to_device(rows.wanted).long()]
-
-    def _pass(self, rows: Rows, slots: list[int]) -> torch.Tensor:
-        """Hidden states [tokens, hidden] of every row, or [wanted, hidden] where the last layer is cut."""
-        runner, n, total = self.runner, len(rows.lengths), len(rows.tokens)
-        whole = self._attends_whole(rows)
+        runner, n, total, wanted = self.runner, len(rows.lengths), len(rows.tokens), self.to_device(rows.wanted).long()
+        whole = self._without_pool(rows)
         kept = self._recordings.find((n, self._constants(slots, whole)), total) if self.recorded else None
         if kept is not None:
             packed = pack(rows, kept.rows, kept.padded, self.block, kept.staged.share)
             self._fill(packed, kept.staged.mappings, whole)
             self._map_tokens(rows, slots)
             if not self.replays:
-                return packed.real(kept.staged.run())
+                return packed.real(kept.staged.run())[wanted]
             kept.replay()
-            return packed.real(kept.out)
+            return packed.real(kept.out)[wanted]
         longest = int(rows.lengths.max())
         mode, descriptor, *_ = runner._determine_batch_execution_and_padding(
             num_tokens=total,
@@ -137,12 +140,12 @@ class Forward:
         self._fill(packed, tuple(by_group.values()), whole)
         metadata = None if whole else self._metadata(n, total, longest, by_group)
         self._map_tokens(rows, slots)
-        cut = self.cuts and whole
+        cut = self.cuts
         if self._last is not None and cut:
             lora = self._wrapper()
             self._last.take(packed, rows.wanted, slots, lora if isinstance(lora, SegmentedLora) else None)
         found = self._run(padded, metadata, by_layer, mode, descriptor, whole, cut)
-        return found if cut else found[:total]
+        return found if cut else found[wanted]
 
     @torch.inference_mode()
     def record(self, slots: list[int], reach: Reach, limit: int) -> None:
@@ -259,11 +262,12 @@ class Forward:
         """Copy a batch into the runner's buffers with one transfer. mappings: where the KV slot of each token goes."""
         runner, n = self.runner, packed.rows
         parts = [packed.tokens, packed.positions, packed.slots, packed.starts, packed.lengths]
-        parts += [] if self._whole is None else self._whole.kernel.sent(packed)
+        kernel = self._whole.kernel if self._whole is not None and whole else None
+        parts += [] if kernel is None else kernel.sent(packed)
         copied = self.to_device(np.concatenate(parts)).split([len(part) for part in parts])
         tokens, positions, slot_mapping, start_loc, seq_lens, *more = copied
-        if self._whole is not None:
-            self._whole.kernel.take(packed, more)
+        if kernel is not None:
+            kernel.take(packed, more)
         runner.input_ids.gpu[: len(tokens)].copy_(tokens)
         runner.positions[: len(positions)].copy_(positions)
         runner.query_start_loc.np[: n + 1] = packed.starts

@@ -4,7 +4,7 @@ What a model makes of a position that nobody reads matters to other positions by
 twice: once for all tokens as far as its attention, which keeps their keys and values and ends the call there, and once for
 the wanted positions, whose queries attend to what was kept. Most of that layer's products are saved.
 
-On a CPU alone: it takes passes over whole rows that are neither compiled nor recorded.
+On a CPU alone: it takes passes that are neither compiled nor recorded, and attention without a KV pool.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from bench.api import mark
-from bench.executors.vllm.cpu_rows import WIDTH
+from bench.executors.vllm.cpu_rows import Group, groups_of
 from bench.executors.vllm.lora import SegmentedLora
 from bench.executors.vllm.packing import Packed
 from bench.executors.vllm.switch import Switch
@@ -71,7 +70,7 @@ class _Attention(Switch):
     and the second attends to them."""
 
     def __init__(self, own: Any) -> None:
-        self._own, self.groups = own, list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]()
+        self._own, self.groups = own, list[Group]()
         self.kept: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -89,30 +88,10 @@ class _Attention(Switch):
             self.kept = key, value
             raise _Kept
         (key, value), self.kept = self.kept, None
-        grouped = key.size(1) != query.size(1)
         with mark("attention"):
-            for at, place, seen in self.groups:
-                q, k, v = query[at].transpose(1, 2), key[place].transpose(1, 2), value[place].transpose(1, 2)
-                o = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=self._own.scale, enable_gqa=grouped)
-                output[at] = o.transpose(1, 2)
+            for group in self.groups:
+                group.attend(query, key, value, self._own.scale, output)
         return output
-
-
-def groups_of(packed: Packed, wanted: Ints) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Rows with as many wanted positions and, padded, as many tokens, in one call: of each group the places among the wanted
-    [rows, count], the tokens [rows, width], and which of those each wanted position sees [rows, 1, count, width]."""
-    row = np.searchsorted(packed.starts, wanted, side="right") - 1
-    order, first = np.argsort(row, kind="stable"), packed.starts[:-1]
-    counts, lengths = np.bincount(row, minlength=packed.rows), np.diff(packed.starts)
-    begins, padded = np.cumsum(counts) - counts, -(-lengths // WIDTH) * WIDTH
-    found = []
-    for count, width in np.unique(np.stack([counts, padded])[:, counts > 0], axis=1).T:
-        rows = np.flatnonzero((counts == count) & (padded == width))
-        at, reach = order[begins[rows][:, None] + np.arange(count)], np.arange(width)
-        place = first[rows][:, None] + np.minimum(reach, lengths[rows][:, None] - 1)
-        seen = reach <= (wanted[at] - first[rows][:, None])[..., None]
-        found.append((torch.from_numpy(at), torch.from_numpy(place.astype(np.int64)), torch.from_numpy(seen[:, None])))
-    return found
 
 
 def last_of(model: nn.Module) -> tuple[Any, Any]:

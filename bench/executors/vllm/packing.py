@@ -28,6 +28,7 @@ class Reach(NamedTuple):
 class Packed:
     """rows: of the pass, empty ones and gaps included. What stands in a gap or behind the last token is never read.
 
+    batch       what was laid out
     tokens      [used] ids
     positions   [used] position of each token within its whole row
     slots       [padded] where each token's keys and values go; -1: nowhere
@@ -37,6 +38,7 @@ class Packed:
     share       tokens that a probe has room for, its gap included; 0 where the probes stand end to end
     """
 
+    batch: Rows
     rows: int
     probes: int
     total: int
@@ -53,6 +55,13 @@ class Packed:
         found = np.arange(len(self.slots), dtype=np.int32)
         found[: self.starts[-1]] = np.repeat(self.starts[:-1], np.diff(self.starts))
         return found
+
+    def places(self) -> Ints:
+        """[total] Where each of the batch's own tokens stands in the pass."""
+        at = np.arange(self.total, dtype=np.int32)
+        if not self.share or self.probes == 1:
+            return at
+        return at + np.repeat(self.batch.states, self.batch.lengths) * (self.share - self.total // self.probes)
 
     def real(self, hidden: torch.Tensor) -> torch.Tensor:
         """The hidden states [total, hidden] of the batch's own tokens, in its order, from those of the whole pass."""
@@ -85,7 +94,7 @@ def pack(rows: Rows, n: int, padded: int, block: int, share: int = 0) -> Packed:
     places = blocks[row_of, positions // block] * block + positions % block
     places[lengths[row_of] == 0] = -1
     slots = np.pad(places, (0, padded - len(places)), constant_values=-1).astype(np.int32)
-    return Packed(n, probes, total, tokens, positions, slots, starts, lengths.astype(np.int32), blocks, share)
+    return Packed(rows, n, probes, total, tokens, positions, slots, starts, lengths.astype(np.int32), blocks, share)
 
 
 def _spread(values: Ints, at: Ints, size: int) -> Ints:

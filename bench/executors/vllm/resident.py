@@ -214,10 +214,10 @@ class Resident:
         return mean_loss(passes(batch, self.objective, self._tokens(len(slots)), self.most), loss)
 
     def _tokens(self, probes: int) -> Tokens:
-        return forward_tokens(self.kv, probes, self.most)
+        return forward_tokens(self.kv, probes, self.most, self.forward.shares)
 
     def _rows(self, batch: Batch, probes: int) -> Rows:
-        return tree_rows(batch, probes, self.forward.block) if self.kv == "shared" else full_rows(batch, probes)
+        return tree_rows(batch, probes, self.forward.shares) if self.kv == "shared" else full_rows(batch, probes)
 
     def _score_dense(self, batch: Batch, probes: Sequence[Probe]) -> torch.Tensor:
         self.moved.fold(epochs(probes))

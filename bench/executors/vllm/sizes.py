@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 
@@ -44,17 +45,25 @@ def reach(task: TaskData, size: int) -> dict[str, Reach]:
     }
 
 
+class Counts(NamedTuple):
+    """How a worker's own passes are made. shares: in pieces of how many tokens rows share a prefix; cuts: whether the last layer
+    runs for the wanted positions alone."""
+
+    shares: int
+    cuts: bool
+
+
 def pass_work(
-    spec: RunSpec, objective: Objective, vocabulary: int, batch: Batch, n: int, cuts: bool
+    spec: RunSpec, objective: Objective, vocabulary: int, batch: Batch, n: int, counts: Counts
 ) -> tuple[int, int, int, int, int]:
     """Of one pass over n states: tokens, rows, forwards (of a group of states), head rows, and tokens that take the last layer
-    whole. cuts: whether that layer runs for the wanted positions alone where all rows are whole."""
+    whole."""
     shared = spec.kv == "shared"
     if spec.loop == "resident":
-        rows = tree_rows(batch, n, engine.BLOCK) if shared else full_rows(batch, n)
+        rows = tree_rows(batch, n, counts.shares) if shared else full_rows(batch, n)
         labels = shared and labels_only(batch, objective)
         head = len(rows.targets) if labels else len(rows.wanted) * vocabulary
-        read = len(rows.wanted) if cuts and not rows.prior.any() else len(rows.tokens)
+        read = len(rows.wanted) if counts.cuts else len(rows.tokens)
         return len(rows.tokens), len(rows.lengths), 1, head, read
     asked = RequestWork.of(batch, shared)
     tokens, count = n * asked.tokens, n * asked.requests

@@ -21,9 +21,10 @@ NONE = (-1, (-1, -1), None)
 
 
 class Kernel(Protocol):
-    """widest: head that it takes, or None for any."""
+    """widest: head that it takes, or None for any; goes_on: whether a row may go on from the tokens of others."""
 
     widest: int | None
+    goes_on: bool
 
     def sent(self, packed: Packed) -> list[Ints]:
         """What it has to know of a batch on the device."""
@@ -32,13 +33,15 @@ class Kernel(Protocol):
         """The batch of the pass that comes, with what of it is on the device now."""
 
     def __call__(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, output: torch.Tensor) -> None:
-        """query, output [tokens, heads, head]; key, value [tokens, KV heads, head]: causal within each row."""
+        """query, output [tokens, heads, head]; key, value [tokens, KV heads, head]: causal within each row, and what it goes on
+        from."""
 
 
 class TritonRows:
     """first: int32 [most tokens], the first token of each token's row; read on the device."""
 
     widest: int | None = WIDEST
+    goes_on = False
 
     def __init__(self, most: int, device: torch.device) -> None:
         self.first = torch.zeros(most, dtype=torch.int32, device=device)

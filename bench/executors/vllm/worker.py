@@ -13,6 +13,7 @@ from bench.data import Batch, Objective
 from bench.executors.vllm import loader  # noqa: F401 - every rank's process has to know the loader of random weights
 from bench.executors.vllm.packing import Reach
 from bench.executors.vllm.resident import Resident
+from bench.executors.vllm.sizes import Counts
 from bench.executors.vllm.tracing import Tracing
 from workloads.directions import Layout
 from workloads.parameters.checksum import Sums
@@ -88,8 +89,8 @@ class ZoWorker:
     def zo_facts(self) -> dict[str, Any]:
         return self.zo.facts()
 
-    def zo_cuts(self) -> bool:
-        return self.zo.forward.cuts
+    def zo_counts(self) -> Counts:
+        return Counts(self.zo.forward.shares, self.zo.forward.cuts)
 
     def zo_written(self, queries: int) -> int:
         return self.zo.written(queries)
