@@ -77,7 +77,7 @@ WORK = {
 
 @pytest.fixture
 def context(tmp_path):
-    batch = (Example(tuple(range(10)), ((4,), (5,)), 0),) * 2
+    batch = tuple(Example(tuple(range(start, start + 10)), ((4,), (5,)), 0) for start in (0, 10))
     spec = tiny_spec("lozo", "eager")
     source = saved(CONFIGS[1], tmp_path)
     return SimpleNamespace(work=lambda: WORK, spec=spec, source=source, batch=batch, probes=(0, 1), device=CPU, timed_step_s=0.01)
