@@ -23,15 +23,23 @@ class Passes:
         self.forward, self.head, self._objective = Forward(runner), Head(runner.model), objective
         self.taken = runner.device.type == "cpu" and self.forward.shares == 1
         self.forward.packs = True
+        limits = runner.scheduler_config
+        self._tokens_fit, self._rows_fit = int(limits.max_num_batched_tokens), int(limits.max_num_seqs)
         self._examples: list[Example] = []
         self._slots: list[int] = []
         self._done: list[torch.Tensor] = []
         self._at = 0
 
     def ask(self, rows: list[tuple[list[int], list[list[int]]]], slots: list[int]) -> None:
-        """Score examples (prompt, options) under the states in these slots."""
-        self._examples = [Example(tuple(prompt), tuple(map(tuple, options)), 0) for prompt, options in rows]
-        self._slots, self._done, self._at = slots, [], 0
+        """Score examples (prompt, options) under the states in these slots. ValueError for one that fits in no pass."""
+        examples = [Example(tuple(prompt), tuple(map(tuple, options)), 0) for prompt, options in rows]
+        tokens, count = (max(len(slots) * size(e) for e in examples) for size in (_tokens, _rows))
+        if tokens > self._tokens_fit or count > self._rows_fit:
+            raise ValueError(
+                f"an example takes {tokens} tokens in {count} rows over all states; start the server with at least "
+                f"--round-tokens {tokens} --round-requests {count}, or with --probes requests"
+            )
+        self._examples, self._slots, self._done, self._at = examples, slots, [], 0
 
     @property
     def waits(self) -> bool:
@@ -40,10 +48,11 @@ class Passes:
     @torch.inference_mode()
     def run(self, most: int) -> None:
         """One pass over as many examples as have at most so many tokens, all states together; over one at least."""
-        end, tokens = self._at, 0
+        end, tokens, count, states = self._at, 0, 0, len(self._slots)
         while end < len(self._examples):
-            tokens += self._tokens(self._examples[end])
-            if tokens > most and end > self._at:
+            tokens += states * _tokens(self._examples[end])
+            count += states * _rows(self._examples[end])
+            if end > self._at and (tokens > min(most, self._tokens_fit) or count > self._rows_fit):
                 break
             end += 1
         part, self._at = self._examples[self._at : end], end
@@ -61,9 +70,15 @@ class Passes:
             for state in zip_states(self._done, len(self._slots))
         ]
 
-    def _tokens(self, example: Example) -> int:
-        prompt, more = len(example.prompt), [len(option) - 1 for option in example.options if len(option) > 1]
-        return len(self._slots) * (sum(prompt + after for after in more) or prompt)
+
+def _tokens(example: Example) -> int:
+    """At most: what rows have in common is run once."""
+    prompt, more = len(example.prompt), [len(option) - 1 for option in example.options if len(option) > 1]
+    return sum(prompt + after for after in more) or prompt
+
+
+def _rows(example: Example) -> int:
+    return sum(len(option) > 1 for option in example.options) or 1
 
 
 def zip_states(parts: list[torch.Tensor], states: int) -> list[list[torch.Tensor]]:

@@ -33,6 +33,8 @@ def live(tmp_path_factory: pytest.TempPathFactory, opt_tiny: Any) -> Iterator[Li
         "10",
         "--policy",
         "fixed",
+        "--round-requests",
+        "16",
         "--kv-mib",
         "32",
         "--dev-examples",
