@@ -64,7 +64,7 @@ class Forward:
         """From now on it attends to rows that it takes; whether the model's attention is as plain as that needs."""
         rows = WholeRows(self.runner, kernel)
         self._whole = rows if rows.taken else None
-        last = LastLayer(self.runner.model) if rows.taken and self.device.type == "cpu" else None
+        last = LastLayer(self.runner.model) if rows.taken and kernel.goes_on else None
         self._last = last if last is not None and last.taken else None
         return rows.taken
 

@@ -33,13 +33,13 @@ class LastLayer(Switch):
         if layer is not None:
             self._own, layer.forward = layer.forward, self._forward
             self._attention = attention.impl = _Attention(attention.impl)
-        self._wanted = torch.zeros(0, dtype=torch.long)
+        self._wanted, self._tokens = torch.zeros(0, dtype=torch.long), 0
         self._lora: SegmentedLora | None = None
         self._segments: list[tuple[int, int, int]] = []
 
     def take(self, packed: Packed, wanted: Ints, slots: list[int], lora: SegmentedLora | None) -> None:
         """The batch of the pass that comes. wanted: index into its tokens, as many for every probe; slots: of the probes."""
-        each = len(wanted) // len(slots)
+        each, self._tokens = len(wanted) // len(slots), len(packed.slots)
         self._wanted, self._lora = torch.from_numpy(wanted.astype(np.int64)), lora
         self._segments = [(slot, at * each, (at + 1) * each) for at, slot in enumerate(slots) if slot >= 0]
         self._attention.groups = groups_of(packed, wanted)
@@ -58,7 +58,12 @@ class LastLayer(Switch):
             return self._own(*rows, **names)
 
     def _cut(self, x: Any) -> Any:
-        return x[self._wanted] if isinstance(x, torch.Tensor) else x
+        """Of what has a row, or else a column, for every token of the pass."""
+        if not isinstance(x, torch.Tensor) or x.ndim == 0:
+            return x
+        if x.size(0) == self._tokens:
+            return x[self._wanted]
+        return x[..., self._wanted] if x.size(-1) == self._tokens else x
 
 
 class _Kept(Exception):
