@@ -12,8 +12,8 @@ from bench.api import Workload
 from bench.data import Batch, TaskData
 from workloads.tasks.loss import batch_loss, ragged
 
-LEAST_S, MOST_S, EXPECTED = 0.002, 0.02, 0.9
-"""How long to wait before asking again whether all probes have answered; first, so much of what the last ones took."""
+LEAST_S, MOST_S = 0.002, 0.02
+"""How long to wait before asking again whether all probes have answered; at first half of what the last ones took."""
 
 
 class Probes:
@@ -70,7 +70,7 @@ class Probes:
 
     async def _ask(self, what: str, *given: Any) -> list[Any]:
         clock = asyncio.get_running_loop().time
-        begin, pause = clock(), max(LEAST_S, EXPECTED * self._took_s)
+        begin, pause = clock(), max(LEAST_S, self._took_s / 2)
         await self._rpc(what, *given)
         while True:
             await asyncio.sleep(pause)
@@ -78,5 +78,4 @@ class Probes:
             if found is not None:
                 self._took_s = clock() - begin
                 return found
-            waited = clock() - begin
-            pause = LEAST_S if waited < 2 * self._took_s else min(MOST_S, max(LEAST_S, waited / 10))
+            pause = min(MOST_S, max(LEAST_S, (clock() - begin) / 8))
