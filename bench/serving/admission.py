@@ -75,7 +75,7 @@ class Admission:
     policy: Policy
     share: float = FIRST
     last_user: float = -math.inf
-    seen: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=WINDOW))  # measured, added, per share
+    seen: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=WINDOW))  # measured, added, share
     _rests_until: float = -math.inf
     _new: int = 0
 
@@ -108,7 +108,7 @@ class Admission:
     def first_token(self, measured: float, added: float) -> None:
         """A user got a first token so long after the request came, and so much of that was training's."""
         added = min(added, measured)
-        self.seen.append((measured, added, added / self.share))
+        self.seen.append((measured, added, self.share))
         self._new += 1
         if self._new >= AGAIN:
             self._new = 0
@@ -117,13 +117,23 @@ class Admission:
     def fitting(self) -> float:
         """The largest share with which the tail would have stayed within the bound, and at least `LEAST`: below that nothing
         is learned any more, and a tail that a bound forbids without any training is not training's."""
-        alone = [measured - added for measured, added, _ in self.seen]
-        bound, low, high = self.policy.slo.bound(percentile(alone, 0.99)), LEAST, 1.0
+        bound, low, high = self.policy.slo.bound(percentile([m - added for m, added, _ in self.seen], 0.99)), LEAST, 1.0
         while high - low > LEAST / 10:
             middle = (low + high) / 2
-            tail = percentile([own + middle * each for own, (_, _, each) in zip(alone, self.seen, strict=True)], 0.99)
-            low, high = (middle, high) if tail <= bound else (low, middle)
+            low, high = (middle, high) if self._tail(middle) <= bound else (low, middle)
         return low
+
+    def _tail(self, share: float) -> float:
+        """The 99th percentile with another share of the time: as many more or fewer meet training, which is as long for each."""
+        met = [(measured, share / was) for measured, added, was in self.seen if added > 0]
+        alone = [measured - added for measured, added, _ in self.seen]
+        left = max(0.0, len(alone) - sum(weight for _, weight in met)) / len(alone)
+        beyond, tail = 0.01 * max(len(alone), sum(weight for _, weight in met)), 0.0
+        for value, weight in sorted([*met, *((own, left) for own in alone)], reverse=True):
+            beyond, tail = beyond - weight, value
+            if beyond < 0:
+                break
+        return tail
 
     def facts(self) -> dict[str, Any]:
         """Plain JSON for GET /training: times as the engine sees them, network and tokenizer left out."""

@@ -53,7 +53,7 @@ def serve(site: Site) -> dict[str, Any]:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # it warns of all that is meant to be so here
         prepare_environment(spec.device)
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads()))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads() - 1)))  # a core is the HTTP server's: users wait for both
         os.environ |= child_environment()
         return asyncio.run(_serve(site, durable, token))
     finally:

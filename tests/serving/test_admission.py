@@ -79,7 +79,7 @@ def test_the_controller_settles_where_the_tail_is_what_was_asked_for(allowed_sha
     alone, both = (waits[4000:] for waits in queue(found, 20000, load))
     tails = percentile(both, 0.99) / percentile(alone, 0.99) - 1
     assert tails <= 1.2 * allowed_share
-    assert tails >= 0.2 * allowed_share or found.share <= LEAST or found.share > 0.9
+    assert tails >= 0.2 * allowed_share or found.share <= LEAST or found.share >= 1 - load  # which is all there is
 
 
 def test_a_bound_in_milliseconds_is_kept_too() -> None:
