@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.config import RunSpec
-from bench.environment import threads
 from bench.errors import UsageError, option
 from bench.serving.settings import ServeOptions
 from bench.settings import settings
@@ -30,7 +29,7 @@ class Child:
     def __init__(self, given: Mapping[str, Any], options: Mapping[str, Any], log: Path) -> None:
         words = [*_words(RunSpec, given), *_words(ServeOptions, options)]
         self._log = log
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads())} | child_environment()
+        environment = os.environ | child_environment()
         with open(log, "wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "bench", "serve", *words],
