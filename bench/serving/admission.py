@@ -3,8 +3,7 @@
 A user waits for the pass that is running when the request comes, for those whom it made wait before him, and for training's part
 of the rounds that serve him. So every first token has a time to it that was measured, and a part of that which training caused
 (`bench.serving.waits`); the difference is what the user would have seen without. From the last of these pairs the controller
-works out which share of the time training may take while the tail stays within its bound. It falls to that at once and rises to
-it in small steps. What it rations is time, not the size of a pass: small passes cost the engine more for each token, and nobody
+works out which share of the time training may take while the tail stays within its bound. It falls fast and rises in small steps. What it rations is time, not the size of a pass: small passes cost the engine more for each token, and nobody
 waits longer than for one of them.
 """
 
@@ -102,38 +101,25 @@ class Admission:
         return now - self.last_user <= ALONE_S
 
     def spent(self, end: float, seconds: float) -> None:
-        """Training had the engine for so long."""
-        self._rests_until = max(self._rests_until, end) + seconds * (1 / self.share - 1)
+        """Training had the engine for so long. What it takes while nobody is about is not held against it."""
+        self._rests_until = (max(self._rests_until, end) + seconds * (1 / self.share - 1)) if self._beside(end) else end
 
     def first_token(self, measured: float, added: float) -> None:
         """A user got a first token so long after the request came, and so much of that was training's."""
-        added = min(added, measured)
-        self.seen.append((measured, added, self.share))
+        self.seen.append((measured, min(added, measured), self.share))
         self._new += 1
-        if self._new >= AGAIN:
+        if self._new >= AGAIN and len(self.seen) >= WINDOW // 2:
             self._new = 0
-            self.share = min(self.share + STEP, self.fitting())
+            self.share = max(LEAST, self.share / 2, min(self.share + STEP, self.fitting()))
 
     def fitting(self) -> float:
-        """The largest share with which the tail would have stayed within the bound, and at least `LEAST`: below that nothing
-        is learned any more, and a tail that a bound forbids without any training is not training's."""
-        bound, low, high = self.policy.slo.bound(percentile([m - added for m, added, _ in self.seen], 0.99)), LEAST, 1.0
-        while high - low > LEAST / 10:
-            middle = (low + high) / 2
-            low, high = (middle, high) if self._tail(middle) <= bound else (low, middle)
-        return low
-
-    def _tail(self, share: float) -> float:
-        """The 99th percentile with another share of the time: as many more or fewer meet training, which is as long for each."""
-        met = [(measured, share / was) for measured, added, was in self.seen if added > 0]
-        alone = [measured - added for measured, added, _ in self.seen]
-        left = max(0.0, len(alone) - sum(weight for _, weight in met)) / len(alone)
-        beyond, tail = 0.01 * max(len(alone), sum(weight for _, weight in met)), 0.0
-        for value, weight in sorted([*met, *((own, left) for own in alone)], reverse=True):
-            beyond, tail = beyond - weight, value
-            if beyond < 0:
-                break
-        return tail
+        """The share with which the tail would have stayed within the bound: the slowest users are late by so much a share of the
+        time, on the mean over a tenth of all, for single ones are too few to tell."""
+        alone = percentile([measured - added for measured, added, _ in self.seen], 0.99)
+        slowest = sorted(self.seen, reverse=True)[: math.ceil(len(self.seen) / 10)]
+        late = sum(added / share for _, added, share in slowest) / len(slowest)
+        room = self.policy.slo.bound(alone) - alone
+        return min(1.0, room / late) if late > 0 else 1.0
 
     def facts(self) -> dict[str, Any]:
         """Plain JSON for GET /training: times as the engine sees them, network and tokenizer left out."""
