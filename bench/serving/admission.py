@@ -1,10 +1,9 @@
-"""When training may have the engine, so that users hardly notice. Knows no engine, only times and counts.
+"""How many probe tokens a scheduling round may hold, so that users hardly notice. Knows no engine, only times and counts.
 
-A user waits for the pass that is running when the request comes, for those whom it made wait before him, and for training's part
-of the rounds that serve him. So every first token has a time to it that was measured, and a part of that which training caused
-(`bench.serving.waits`); the difference is what the user would have seen without. From the last of these pairs the controller
-works out which share of the time training may take while the tail stays within its bound. It falls fast and rises in small steps. What it rations is time, not the size of a pass: small passes cost the engine more for each token, and nobody
-waits longer than for one of them.
+A user waits for the round that is running when the request comes, and for the probes in the rounds that serve it. So every first
+token has a time to it that was measured, and a part of that which probes caused; the difference is what the user would have seen
+without training. From the last of these pairs the controller works out how many probe tokens keep the tail within its bound. It
+falls to that at once and rises to it in small steps.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ from bench.errors import UsageError
 POLICIES = ("none", "fixed", "idle-only", "controller")
 WINDOW, AGAIN = 200, 20
 """First tokens that the tail is taken from, and after how many new ones it is looked at."""
-FIRST, LEAST, STEP = 0.1, 0.02, 0.02
-"""Shares of the time for training beside users: to begin with, the least, and by how much it rises at a time."""
+LEAST, STEP = 32, 16
 ALONE_S = 10.0
 """So long after the last user the controller takes all there is."""
 SLO = re.compile(r"ttft_p99=(?:\+(?P<share>\d+(?:\.\d+)?)%|(?P<ms>\d+(?:\.\d+)?)ms)")
@@ -49,7 +47,7 @@ class Slo:
 
 @dataclass(frozen=True)
 class Policy:
-    """tokens: most probe tokens of a round beside users, `fixed` and `controller`; most: where nobody is there."""
+    """tokens: the cap of `fixed`; most: probe tokens in a round where nobody waits."""
 
     name: str
     tokens: int
@@ -69,14 +67,16 @@ class Policy:
 
 @dataclass
 class Admission:
-    """Changes with every round; times in seconds of one clock. share: of the time, that the controller lets training have."""
+    """Changes with every round; times in seconds of one clock."""
 
     policy: Policy
-    share: float = FIRST
+    budget: float = 0.0
     last_user: float = -math.inf
-    seen: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=WINDOW))  # measured, added, share
-    _rests_until: float = -math.inf
+    seen: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=WINDOW))  # measured, added, per token
     _new: int = 0
+
+    def __post_init__(self) -> None:
+        self.budget = float(min(4 * LEAST, self.policy.most))
 
     def allowed(self, now: float, waiting: int, users: int) -> int:
         """Probe tokens of the round that begins. waiting: users without a first token; users: all that are in the engine."""
@@ -89,45 +89,38 @@ class Admission:
                 return self.policy.tokens
             case "idle-only":
                 return 0 if users else self.policy.most
-        if waiting or self.rests(now):
+        if waiting:
             return 0
-        return min(self.policy.most, self.policy.tokens) if self._beside(now) else self.policy.most
-
-    def rests(self, now: float) -> bool:
-        """Whether training has had its share for now."""
-        return self.policy.name == "controller" and now < self._rests_until and self._beside(now)
-
-    def _beside(self, now: float) -> bool:
-        return now - self.last_user <= ALONE_S
-
-    def spent(self, end: float, seconds: float) -> None:
-        """Training had the engine for so long. What it takes while nobody is about is not held against it."""
-        self._rests_until = (max(self._rests_until, end) + seconds * (1 / self.share - 1)) if self._beside(end) else end
+        return self.policy.most if now - self.last_user > ALONE_S else int(self.budget)
 
     def first_token(self, measured: float, added: float) -> None:
-        """A user got a first token so long after the request came, and so much of that was training's."""
-        self.seen.append((measured, min(added, measured), self.share))
+        """A user got a first token so long after the request came, and so much of that was probes."""
+        added = min(added, measured)
+        self.seen.append((measured, added, added / max(1.0, self.budget)))
         self._new += 1
-        if self._new >= AGAIN and len(self.seen) >= WINDOW // 2:
+        if self._new >= AGAIN:
             self._new = 0
-            self.share = max(LEAST, self.share / 2, min(self.share + STEP, self.fitting()))
+            self.budget = min(self.budget + STEP, self.fitting())
 
     def fitting(self) -> float:
-        """The share with which the tail would have stayed within the bound: the slowest users are late by so much a share of the
-        time, on the mean over a tenth of all, for single ones are too few to tell."""
-        alone = percentile([measured - added for measured, added, _ in self.seen], 0.99)
-        slowest = sorted(self.seen, reverse=True)[: math.ceil(len(self.seen) / 10)]
-        late = sum(added / share for _, added, share in slowest) / len(slowest)
-        room = self.policy.slo.bound(alone) - alone
-        return min(1.0, room / late) if late > 0 else 1.0
+        """The most probe tokens with which the tail would have stayed within the bound, and at least `LEAST`: below that
+        nothing is learned any more, and a tail that a bound forbids without any probe is not theirs."""
+        alone = [measured - added for measured, added, _ in self.seen]
+        bound = self.policy.slo.bound(percentile(alone, 0.99))
+        low, high = float(min(LEAST, self.policy.most)), float(self.policy.most)
+        while high - low > 1:
+            middle = (low + high) / 2
+            tail = percentile([own + middle * each for own, (_, _, each) in zip(alone, self.seen, strict=True)], 0.99)
+            low, high = (middle, high) if tail <= bound else (low, middle)
+        return low
 
     def facts(self) -> dict[str, Any]:
         """Plain JSON for GET /training: times as the engine sees them, network and tokenizer left out."""
         return {
             "policy": self.policy.name,
-            "share_allowed": self.share if self.policy.name == "controller" else None,
+            "budget_tokens": int(self.budget) if self.policy.name == "controller" else None,
             "ttft_p99_s": percentile([measured for measured, _, _ in self.seen], 0.99) if self.seen else None,
-            "ttft_p99_without_training_s": percentile([m - added for m, added, _ in self.seen], 0.99) if self.seen else None,
+            "ttft_p99_without_probes_s": percentile([m - added for m, added, _ in self.seen], 0.99) if self.seen else None,
             "first_tokens": len(self.seen),
         }
 

@@ -6,7 +6,6 @@ named, and vLLM reuses nameless blocks first, so users' cached blocks stay.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -19,7 +18,6 @@ from vllm.v1.request import Request, RequestStatus
 from bench.serving.admission import Admission, Policy
 from bench.serving.passes import Passes
 from bench.serving.questions import PREFIX, Questions
-from bench.serving.waits import Waits
 
 ROUNDS = 512
 """How many rounds back facts look."""
@@ -34,13 +32,12 @@ class UsersFirst(Scheduler):
         super().__init__(*args, **kwargs)
         self.held: dict[str, Request] = {}
         self.inside: dict[str, Request] = {}  # probes that were let in
-        self.awaiting: dict[str, float] = {}  # users without a first token -> when the request came
+        self.awaiting: dict[str, list[float]] = {}  # users without a first token -> [came at, seconds that probes added]
         self.admission = Admission(Policy.of("none", 1, "ttft_p99=+15%", self.max_num_scheduled_tokens))
         self.rounds: deque[tuple[float, float, float]] = deque(maxlen=ROUNDS)  # begin, end, share of probes
         self.cache_probes = False
         self.questions = Questions([])
         self.passes: Passes | None = None  # where probes are no requests
-        self.waits = Waits()
         self._begin = 0.0
         coordinator: Any = self.kv_cache_manager.coordinator
         name_blocks = coordinator.cache_blocks
@@ -72,20 +69,21 @@ class UsersFirst(Scheduler):
         return get_request_block_hasher(self.block_size, get_hash_fn_by_name(self.cache_config.prefix_caching_hash_algo))
 
     def beside(self, begin: float, end: float) -> None:
-        """Training had the engine to itself."""
-        self._took(begin, end, 1.0)
-
-    def _took(self, begin: float, end: float, share: float) -> None:
-        self.rounds.append((begin, end, share))
-        self.waits.train(begin, end, share)
-        self.admission.spent(end, (end - begin) * share)
+        """Between two rounds training kept the engine busy: who waited meanwhile waited for it."""
+        self.rounds.append((begin, end, 1.0))
+        for waited in self.awaiting.values():
+            waited[1] += max(0.0, end - max(begin, waited[0]))
 
     def add_request(self, request: Request) -> None:
         if request.request_id.startswith(PREFIX):
             self.held[request.request_id] = self.requests[request.request_id] = request
             return
         super().add_request(request)
-        self.awaiting[request.request_id] = request.arrival_time
+        came, added = request.arrival_time, 0.0
+        if self.rounds and self.rounds[-1][1] > came:  # it came while a round was running
+            begin, end, share = self.rounds[-1]
+            added = min(end - came, (end - begin) * share)
+        self.awaiting[request.request_id] = [came, added]
 
     def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
         self.inside = {name: request for name, request in self.inside.items() if name in self.requests}
@@ -101,7 +99,7 @@ class UsersFirst(Scheduler):
         while self.held:
             name, request = next(iter(self.held.items()))
             alone = not users and not self.inside  # with nobody else there one always goes in: the engine has to move on
-            if not allowed or (used + request.num_tokens > allowed and not alone):
+            if used + request.num_tokens > allowed and not alone:
                 break
             used += request.num_tokens
             del self.held[name]
@@ -120,17 +118,16 @@ class UsersFirst(Scheduler):
         tokens, end = scheduled.num_scheduled_tokens, time.time()
         if not tokens:
             return outputs
-        users = {name: count for name, count in tokens.items() if name not in self.inside}
-        self._took(begin, end, 1.0 - sum(users.values()) / sum(tokens.values()))
-        if not users:
-            return outputs
-        late = self.waits.serve(end, [self.awaiting.get(name, -math.inf) for name in users], [*users.values()])
-        for name, came in list(self.awaiting.items()):
+        share = sum(count for name, count in tokens.items() if name in self.inside) / sum(tokens.values())
+        self.rounds.append((begin, end, share))
+        for name, (came, added) in list(self.awaiting.items()):
+            added += (end - begin) * share if came <= begin else 0.0
+            self.awaiting[name][1] = added
             request = before.get(name)
             if request is None or request.num_output_tokens or request.is_finished():
                 del self.awaiting[name]
                 if request is not None and request.num_output_tokens:
-                    self.admission.first_token(end - came, late)
+                    self.admission.first_token(end - came, added)
         return outputs
 
     def finish_requests(self, request_ids: str | Iterable[str] | None, finished_status: RequestStatus) -> list[Request]:
@@ -141,9 +138,6 @@ class UsersFirst(Scheduler):
         return super().finish_requests(names, finished_status)
 
     def get_num_unfinished_requests(self) -> int:
-        """What waits for its share of the time is no work: the engine sleeps until somebody asks something."""
-        if self.admission.rests(time.time()):
-            return super().get_num_unfinished_requests()
         waits = self.passes is not None and self.passes.waits
         return super().get_num_unfinished_requests() + len(self.held) + waits
 

@@ -25,9 +25,7 @@ class ServeOptions:
     slo: str = setting(
         SERVING, "What --policy controller keeps: ttft_p99=+15% or =80ms.", "ttft_p99=+15%", "ttft_p99=+15%", metavar="BOUND"
     )
-    probe_tokens: int = setting(
-        SERVING, "Most probe tokens of a round beside users, of --policy fixed and controller.", "128", 128, least=1
-    )
+    probe_tokens: int = setting(SERVING, "Most probe tokens of a round under --policy fixed.", "128", 128, least=1)
     probes: str = setting(
         SERVING,
         "requests of the scheduler, or passes between its rounds (CPU).",
