@@ -46,7 +46,8 @@ def test_a_fourth_workload_runs_on_eager_and_vllm_alike(bench_with_it, tiny_sour
     eager, vllm = sorted(map(load_result, find_results([tmp_path])), key=lambda result: result.spec["executor"])
     for ours, theirs in zip(eager.sessions[0].losses, vllm.sessions[0].losses, strict=True):
         assert ours == pytest.approx(theirs, abs=2e-5)
-    work = {result.spec["executor"]: result.sessions[0].findings["counters"]["work"] for result in (eager, vllm)}
+    counters = {result.spec["executor"]: result.sessions[0].findings["counters"] for result in (eager, vllm)}
+    work = {name: found["work"] for name, found in counters.items()}
     assert work["eager"]["forwards"] == work["vllm"]["forwards"] == 1
-    assert work["eager"]["tokens_real"] == work["vllm"]["tokens_scored"]
+    assert work["eager"]["tokens_real"] >= work["vllm"]["tokens_scored"] == counters["vllm"]["required"]["tokens"]
     assert work["vllm"]["weight_bytes_written"] == 0
