@@ -38,8 +38,8 @@ def environment(device: str) -> dict[str, Any]:
 
 def source() -> dict[str, Any]:
     """Commit, whether the tree differs from it, and the command line; commit is None outside a git checkout."""
-    commit = git("rev-parse", "HEAD")
-    dirty = bool(git("status", "--porcelain", "--untracked-files=no")) if commit else None
+    commit = _git("rev-parse", "HEAD")
+    dirty = bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None
     return {"commit": commit, "dirty": dirty, "argv": sys.argv[1:]}
 
 
@@ -118,10 +118,9 @@ def cuda_available() -> bool:
     return torch.cuda.is_available()
 
 
-def git(*args: str, timeout_s: float = 20) -> str | None:
-    """What git says of the checkout this suite runs from; None where it says nothing."""
+def _git(*args: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, timeout=timeout_s, check=True)
+        done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from analysis.runs import Run
-from bench.environment import ROOT, git
+from bench.environment import ROOT
 from bench.errors import UsageError, command
 from bench.harness.process import Stop, exit_words, stoppable
 from bench.journal.store import Store, new_id
@@ -44,7 +44,7 @@ def measure(
     for argument in arguments:
         if (name := argument.split("=")[0]) in OURS:
             raise UsageError(f"{name} after --: is set for each session here; use --rounds for how many there are")
-    commits = [git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}") for name in revisions]
+    commits = [_git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}") for name in revisions]
     for name, found in zip(revisions, commits, strict=True):
         if found is None:
             raise UsageError(f"--revisions {name}: no commit of the checkout {ROOT}; name a commit, a branch or a tag of it")
@@ -109,9 +109,17 @@ def checked_out(folder: Path, commits: Sequence[str]) -> Iterator[list[Path]]:
     trees = [folder / f"tree{number}" for number in range(len(commits))]
     try:
         for tree, found in zip(trees, commits, strict=True):
-            if git("worktree", "add", "--detach", str(tree), found, timeout_s=600) is None:
+            if _git("worktree", "add", "--detach", str(tree), found) is None:
                 raise UsageError(f"--revisions {found}: git cannot check it out into {tree}; `git worktree add` says why")
         yield trees
     finally:
         for tree in trees:
-            git("worktree", "remove", "--force", str(tree))
+            _git("worktree", "remove", "--force", str(tree))
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
