@@ -6,30 +6,27 @@ states that are compared lie on one line.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from bench.api import Direction, Kind, Probe
+from bench.api import Probe
 from bench.config import RunSpec
 from bench.errors import UsageError
-from workloads.method import SHORT_RUN
-from workloads.two_sided import TwoSided
+from workloads.lozo import LoZO
 
 if TYPE_CHECKING:
     import torch
 
 
 @dataclass(frozen=True)
-class Conservative(TwoSided):
+class Conservative(LoZO):
     """Losses [5]: theta + eps Z, theta - eps Z, then theta, theta - lr g Z, theta + lr g Z."""
 
     name: ClassVar[str] = "conservative"
-    kind: ClassVar[Kind] = "lowrank"
     version: ClassVar[int] = 1
     formula: ClassVar[str] = "the best of theta, theta - lr g Z, theta + lr g Z"
     source: ClassVar[str] = "arXiv 2402.11592"
-    tiny: ClassVar[Mapping[str, Any]] = {**SHORT_RUN, "learning_rate": 3e-4, "interval": 50}
+    upstream: ClassVar[str | None] = None
     forwards: ClassVar[str] = "2 + 3"
 
     @classmethod
@@ -37,9 +34,6 @@ class Conservative(TwoSided):
         if spec.queries != 1:
             raise UsageError(f"--queries {spec.queries}: {cls.name} compares states along one direction; give 1")
         return super().from_spec(spec)
-
-    def direction(self, step: int, query: int) -> Direction:
-        return Direction(self.kind, self.seed, step, query, self.rank, self.interval)
 
     def then(self, step: int, losses: torch.Tensor) -> tuple[Probe, ...]:
         """theta and where the measured slope would lead, downhill and uphill. Waits for the losses of the plan."""

@@ -1,7 +1,7 @@
 """How far a core step is from what this machine could do at best, and which side of it binds: arithmetic or memory.
 
-Two bounds per step. `required` is the least any executor must do: each prompt once per probe, the last layer for the
-positions that are read (keys and values for all), every weight read once.
+Two bounds per step. `required` is the least any executor must do: each distinct prefix once per probe, the last layer for
+the positions that are read (keys and values for all), every weight read once.
 `executed` is what this configuration does: its padded rows, weights read once per forward, weights and adapters rewritten.
 Activations, KV cache and temporaries are left out, so both are lower bounds.
 
