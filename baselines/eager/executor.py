@@ -184,12 +184,12 @@ class EagerExecutor:
         n = sum(sizes)
         if self.spec.reward is not None:
             return self._answers.work(batch, n, self._scorer.vocabulary)
-        together = sizes if self.spec.batching == "paired" else [1] * n
+        together = Counter(sizes) if self.spec.batching == "paired" else {1: n}
         counts: Counter[str] = Counter()
-        for of in together:
+        for of, times in together.items():
             for part in self._passes(batch, of):
                 found = self._scorer.work(part.examples, self._form(part.examples))
-                counts.update({name: of * count for name, count in found.items()}, forwards=1)
+                counts.update({name: times * of * count for name, count in found.items()}, forwards=times)
         return dict(counts)
 
     def infer(self, batch: Batch) -> int:

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -206,8 +207,9 @@ class VllmExecutor:
             read = tokens
         else:
             given, counts = (spec, self._task.objective, self._vocabulary), self._rpc("zo_counts")
-            groups = sizes if spec.batching == "paired" else [1] * n
-            parts = [pass_work(*given, part.examples, of, counts) for of in groups for part in self._passes(batch, of)]
+            groups = Counter(sizes) if spec.batching == "paired" else {1: n}
+            runs = [(times, of, part.examples) for of, times in groups.items() for part in self._passes(batch, of)]
+            parts = [[times * one for one in pass_work(*given, examples, of, counts)] for times, of, examples in runs]
             tokens, count, forwards, head, read = map(sum, zip(*parts, strict=True))
         updates = sum(self._rpc_each("zo_written", len({probe.direction for probe in probes})))
         a_rows = self._in_rows if direction.kind == "factorized" else 0
