@@ -82,11 +82,15 @@ def takes(kind: type, names: Sequence[str] | None = None, *, into: str, **shown:
 
 def _parameter(kind: type, name: str, shown: str | None) -> inspect.Parameter:
     """A keyword that is None when it was not typed."""
-    annotation = get_type_hints(kind)[name]
+    annotation = _hints(kind)[name]
     if get_origin(annotation) is tuple:
         annotation = list[get_args(annotation)[0]]  # type: ignore[misc]  # known only when it runs
     found = of_field(kind, name, **({"show_default": shown} if shown else {}))
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[annotation | None, found])
+
+
+_hints = functools.cache(get_type_hints)
+"""Kept: half of the time that `import bench.cli` takes would otherwise go here, once for each option."""
 
 
 def _plain(value: Any) -> Any:
