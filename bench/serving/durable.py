@@ -64,8 +64,8 @@ class Durable:
         return journal.sessions.get(0, History())
 
     def step(self, entry: StepEntry) -> None:
-        self.history.steps.append(entry)
         self._write("step", asdict(entry))
+        self.history.steps.append(entry)
 
     def snapshot(self, entry: dict[str, Any]) -> None:
         self.history.snapshots.append(SnapshotEntry(**entry))

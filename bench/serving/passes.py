@@ -6,33 +6,37 @@ some examples in one ragged batch, which reads and writes no block of the pool t
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from bench.data import Example, Objective
+from bench.data import Batch, Example, Objective
 from bench.executors.vllm.forward import Forward
 from bench.executors.vllm.scoring import Head, option_logprobs
+from bench.serving.course import Adapter, Scores
 from workloads.tasks.ragged import labels_only, tree_rows
 
 
 class Passes:
-    """taken: whether the model's attention is plain enough. One scoring at a time; another begins where the last is given up."""
+    """taken: whether the model's attention is plain enough. slot_of: vLLM's id of an adapter -> its slot. One scoring at a time;
+    another begins where the last is given up."""
 
-    def __init__(self, runner: Any, objective: Objective) -> None:
+    def __init__(self, runner: Any, objective: Objective, slot_of: Mapping[int, int]) -> None:
         self.forward, self.head, self._objective = Forward(runner), Head(runner.model), objective
         self.taken = runner.device.type == "cpu" and self.forward.shares == 1
         self.forward.packs = True
         limits = runner.scheduler_config
         self._tokens_fit, self._rows_fit = int(limits.max_num_batched_tokens), int(limits.max_num_seqs)
-        self._examples: list[Example] = []
+        self._slot_of = slot_of
+        self._examples: Batch = ()
         self._slots: list[int] = []
         self._done: list[torch.Tensor] = []
         self._at = 0
 
-    def ask(self, rows: list[tuple[list[int], list[list[int]]]], slots: list[int]) -> None:
-        """Score examples (prompt, options) under the states in these slots. ValueError for one that fits in no pass."""
-        examples = [Example(tuple(prompt), tuple(map(tuple, options)), 0) for prompt, options in rows]
+    def ask(self, examples: Batch, adapters: Sequence[Adapter]) -> None:
+        """ValueError for an example that fits in no pass."""
+        slots = [self._slot_of[number] for _, number, _ in adapters]
         tokens, count = (max(len(slots) * size(e) for e in examples) for size in (_tokens, _rows))
         if tokens > self._tokens_fit or count > self._rows_fit:
             raise ValueError(
@@ -60,9 +64,7 @@ class Passes:
         labels = labels_only(part, self._objective)
         self._done.append(option_logprobs(self.forward, rows, self._slots, self.head, labels_only=labels).cpu())
 
-    def answers(self) -> list[list[list[float]]] | None:
-        """Mean log-prob of each option [states][examples][options], once all are known: for a classification by single tokens
-        up to a constant for each prompt."""
+    def answers(self) -> Scores | None:
         if self.waits:
             return None
         return [

@@ -16,6 +16,7 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
 from bench.serving.admission import Admission, Policy
+from bench.serving.course import Course
 from bench.serving.passes import Passes
 from bench.serving.questions import PREFIX, Questions
 
@@ -36,8 +37,9 @@ class UsersFirst(Scheduler):
         self.admission = Admission(Policy.of("none", 1, "ttft_p99=+15%", self.max_num_scheduled_tokens))
         self.rounds: deque[tuple[float, float, float]] = deque(maxlen=ROUNDS)  # begin, end, share of probes
         self.cache_probes = False
-        self.questions = Questions([])
+        self.questions = Questions(self.hold)
         self.passes: Passes | None = None  # where probes are no requests
+        self.course: Course | None = None
         self._begin = 0.0
         coordinator: Any = self.kv_cache_manager.coordinator
         name_blocks = coordinator.cache_blocks
@@ -54,12 +56,12 @@ class UsersFirst(Scheduler):
         self.admission = Admission(policy, last_user=self.admission.last_user)
         self.rounds.clear()
 
-    def ask(self, questions: Questions) -> None:
-        """Hold the rows of a score back until rounds have room for them. What was asked before is given up."""
+    def hold(self, probes: Iterable[Request]) -> None:
+        """Hold probes back until rounds have room for them. Those of before are given up."""
         old = [name for name in self.requests if name.startswith(PREFIX)]
         self.finish_requests(old, RequestStatus.FINISHED_ABORTED)
-        self.questions = questions
-        for request in questions.requests(self._hasher() if self.cache_probes else None):
+        self.questions.hasher = self._hasher() if self.cache_probes else None
+        for request in probes:
             self.add_request(request)
 
     def _hasher(self) -> Any:
@@ -90,11 +92,8 @@ class UsersFirst(Scheduler):
         users = len(self.requests) - len(self.held) - len(self.inside)
         self._begin = time.time()
         allowed = self.admission.allowed(self._begin, len(self.awaiting), users)
-        if allowed and self.passes is not None and self.passes.waits:
-            begin = time.time()
-            self.passes.run(allowed)
-            self._begin = time.time()
-            self.beside(begin, self._begin)
+        if allowed:
+            self._train(allowed)
         used = sum(request.num_tokens for request in self.inside.values())
         while self.held:
             name, request = next(iter(self.held.items()))
@@ -106,6 +105,16 @@ class UsersFirst(Scheduler):
             self.inside[name] = request
             self._enqueue_waiting_request(request)
         return super().schedule(*args, **kwargs)
+
+    def _train(self, allowed: int) -> None:
+        """What training does between two rounds."""
+        begin, busy = self._begin, self.course is not None and self.course.advance()
+        if self.passes is not None and self.passes.waits:
+            self.passes.run(allowed)
+            busy = True
+        if busy:
+            self._begin = time.time()
+            self.beside(begin, self._begin)
 
     def update_from_output(self, scheduled: SchedulerOutput, *args: Any) -> Any:
         begin, before = self._begin, dict(self.requests)
@@ -138,8 +147,8 @@ class UsersFirst(Scheduler):
         return super().finish_requests(names, finished_status)
 
     def get_num_unfinished_requests(self) -> int:
-        waits = self.passes is not None and self.passes.waits
-        return super().get_num_unfinished_requests() + len(self.held) + waits
+        beside = [work for work in (self.passes, self.course) if work is not None and work.waits]
+        return super().get_num_unfinished_requests() + len(self.held) + len(beside)
 
     def facts(self) -> dict[str, Any]:
         """share: of the last rounds' wall clock, what went into probes."""

@@ -55,7 +55,9 @@ def serve(site: Site) -> dict[str, Any]:
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads() - 1)))  # a core is the HTTP server's: users wait for both
         os.environ |= child_environment()
-        return asyncio.run(_serve(site, durable, token))
+        import uvloop
+
+        return uvloop.run(_serve(site, durable, token))
     finally:
         durable.close()
 
@@ -166,7 +168,6 @@ async def _trainer(site: Site, durable: Durable, llm: Any, models: Any, probes: 
     from vllm.lora.request import LoRARequest
 
     from bench.serving.feed import Checked, Feed
-    from bench.serving.probes import Probes
     from bench.serving.trainer import Trainer
     from workloads.models.scope import layout
     from workloads.tasks.task import TaskOptions
@@ -185,11 +186,12 @@ async def _trainer(site: Site, durable: Durable, llm: Any, models: Any, probes: 
 
     shapes = {name: list(shape) for name, shape in scoped.items()}
     ids = [request.lora_int_id for request in slots]
-    passes = options.probes == "passes"
-    set_up = await rpc("zs_setup", spec.to_json(), shapes, ids[:probes], ids[probes:], task.objective if passes else None)
+    named, passes = [(slot.lora_name, slot.lora_int_id, slot.lora_path) for slot in slots[:probes]], options.probes == "passes"
+    asked = (task.objective, task.single_token_options, passes)
+    set_up = await rpc("zs_setup", spec.to_json(), shapes, named, ids[probes:], *asked)
     if passes and not set_up["passes"]:
         raise UsageError("--probes passes: takes a CPU and a model with plain causal attention; use --probes requests")
-    ring, asks = Ring(models, ids[probes:], path), Probes(rpc, task, passes=passes)
+    ring = Ring(models, ids[probes:], path)
     ring.watch(llm)
     ring.list_by_name()
     longest = llm.model_config.max_model_len - 1
@@ -197,7 +199,7 @@ async def _trainer(site: Site, durable: Durable, llm: Any, models: Any, probes: 
     checked = Checked(spec.task, TaskOptions.of(spec.to_json()), site.source, task, longest)
     if task.max_tokens > longest:
         raise UsageError(f"--task {spec.task}: its longest row has {task.max_tokens} tokens, the model serves {longest}")
-    parts = (spec, options, task, make_workload(spec), rpc, asks, slots[:probes], ring, durable, feed, checked)
+    parts = (spec, options, task, make_workload(spec), rpc, ring, durable, feed, checked)
     trainer = Trainer(*parts, total=site.total, admission={})
     await trainer.use({"policy": options.policy, "probe_tokens": options.probe_tokens, "slo": options.slo})
     return trainer

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -15,35 +15,30 @@ import torch
 
 from bench.api import Workload
 from bench.config import RunSpec
-from bench.data import Batch, Example, TaskData
+from bench.data import Example, TaskData
 from bench.errors import UsageError
 from bench.journal.entries import ExamplesEntry, PublishedEntry, StepEntry
 from bench.serving.admission import Policy
 from bench.serving.durable import Durable
 from bench.serving.feed import Checked, Feed
-from bench.serving.probes import Probes
+from bench.serving.probes import Rpc, option_logprobs
 from bench.serving.publishing import Refused, Ring
 from bench.serving.settings import ServeOptions
+from bench.serving.supply import Supply
 from workloads.tasks.judge import judge
 
-MATRICES = 4
-"""So many are compressed between two rounds of the engine."""
 POLL_S, PATIENCE_S, RECENT = 0.01, 10.0, 50
-Rpc = Callable[..., Awaitable[Any]]
 
 
 @dataclass
 class Trainer:
-    """adapters: the requests that read the probe slots, in their order. total: steps after which it ends; None: never. admission:
-    policy, probe_tokens and slo."""
+    """total: steps after which it ends; None: never. admission: policy, probe_tokens and slo."""
 
     spec: RunSpec
     options: ServeOptions
     task: TaskData
     workload: Workload
     rpc: Rpc
-    probes: Probes
-    adapters: list[Any]
     ring: Ring
     durable: Durable
     feed: Feed
@@ -55,12 +50,13 @@ class Trainer:
     publishes_itself: bool = True
     judged: PublishedEntry = field(default_factory=lambda: PublishedEntry(0, 0, None, None))
     latency_s: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
-    longest_compression_s: float = 0.0
     _ends: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
-    _undone: tuple[int, list[float]] | None = None
     _due: bool = False
-    _batch: Batch | None = None
+    _turns: int = 0  # calls that wait for the state
     _between: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while the state or a slot changes
+
+    def __post_init__(self) -> None:
+        self.supply = Supply(self.rpc, self.feed)
 
     @property
     def step(self) -> int:
@@ -94,7 +90,7 @@ class Trainer:
         while True:
             await self.on.wait()
             try:
-                await self._step()
+                await self._steps()
             except Exception as error:  # the server outlives whatever training runs into
                 self.error = f"{type(error).__name__}: {error}"
                 self.on.clear()
@@ -119,6 +115,7 @@ class Trainer:
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         """Between two steps. Refused where the one under way does not end."""
+        self._turns += 1
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await self._between.acquire()
@@ -126,6 +123,8 @@ class Trainer:
             raise Refused(
                 "the step that is under way waits for users; try again, or POST /training/start with another policy"
             ) from None
+        finally:
+            self._turns -= 1
         try:
             yield
         finally:
@@ -141,39 +140,44 @@ class Trainer:
         await self.rpc("zs_policy", name, tokens, slo)
         self.admission = wanted
 
-    async def _step(self) -> None:
+    async def _steps(self) -> None:
+        """Up to the next publication, or until training is stopped or somebody wants its state."""
         async with self._between:
-            step, begin = self.step, time.perf_counter()
-            if self.total is not None and step >= self.total:
+            every = self.options.publish_every
+            last = self.step + 1 if self._due else (self.step // every + 1) * every if every else math.inf
+            last = min(last, math.inf if self.total is None else self.total)
+            if self.step >= last:
                 self.on.clear()
                 return
-            self._batch = batch = self._batch or self.feed.next(step)  # one that could not be scored is tried again
-            done, self._undone = self._undone, None
-            left = await self.rpc("zs_step", step, done)
-            while left:
-                paused = time.perf_counter()
-                left = await self.rpc("zs_compress", step, MATRICES)
-                self.longest_compression_s = max(self.longest_compression_s, time.perf_counter() - paused)
-                if not left:
-                    left = await self.rpc("zs_step", step, None)
-            losses = await self.probes.losses(self.workload, step, batch, self.adapters)
-            if not bool(torch.isfinite(losses).all()):
-                raise ValueError(f"step {step}: a loss is not finite; stop, and use a lower --learning-rate or --eps")
-            self._note(step, losses, begin)
-            if self.options.publish_every and self.step % self.options.publish_every == 0:
+            self._note()
+            while self.supply.inside or (self._goes_on and self.step < last):
+                if self._goes_on:
+                    await self.supply.fill(self.step, last - self.step)
+                else:
+                    await self.supply.hold()
+                self.error = await self.supply.fetch()
+                self._note()
+                if self.error:
+                    self.on.clear()
+                    return
+            if every and self.step == last:
                 self._due = self.publishes_itself
             if self._due:
                 self._due = not await self._publish(always=self.options.publish_if == "always")
 
-    def _note(self, step: int, losses: torch.Tensor, begin: float) -> None:
-        now = time.perf_counter()
-        direction, rate = self.workload.plan(step)[0].direction, self.workload.rate(step)
-        slopes = self.workload.projected_gradients(losses).tolist()
-        entry = StepEntry(step, now - begin, losses.tolist(), slopes, False, self.spec.seed, list(direction.epoch), rate)
-        self.durable.step(entry)
-        self._batch = None
-        self._ends.append(now)
-        self._undone = (step, entry.losses)
+    @property
+    def _goes_on(self) -> bool:
+        return self.on.is_set() and not self._turns
+
+    def _note(self) -> None:
+        """Steps that are done into the journal."""
+        while self.supply.done:
+            done = self.supply.done[0]
+            direction, rate = self.workload.plan(done.step)[0].direction, self.workload.rate(done.step)
+            slopes, epoch = self.workload.projected_gradients(torch.tensor(done.losses)).tolist(), list(direction.epoch)
+            self.durable.step(StepEntry(done.step, done.seconds, done.losses, slopes, False, self.spec.seed, epoch, rate))
+            self._ends.append(done.end)
+            self.supply.done.popleft()
 
     async def publish(self) -> PublishedEntry:
         """At once, whatever the dev split says. Refused where nothing was learned, or all slots are being read."""
@@ -191,9 +195,6 @@ class Trainer:
         slot = self.ring.free()
         if slot is None:
             return False
-        if self._undone is not None:
-            done, self._undone = self._undone, None
-            await self.rpc("zs_apply", done)
         await self.rpc("zs_publish", slot)
         version = 1 + max((entry.version for entry in self.durable.history.published), default=0)
         loss, accuracy = await self._judge(self.ring.fill(slot, version))
@@ -233,7 +234,7 @@ class Trainer:
         examples: list[Example] = self.checked(rows)
         if len(self.feed.waiting) + len(examples) > self.feed.limit:
             raise Refused(f"{len(self.feed.waiting)} examples wait already, at most {self.feed.limit} may; try again later")
-        entry = ExamplesEntry(self.step + 1, rows)
+        entry = ExamplesEntry(self.step + max(1, self.supply.drawn), rows)
         self.durable.examples(entry)
         self.feed.add(entry.step, examples)
         return len(self.feed.waiting)
@@ -243,6 +244,7 @@ class Trainer:
         steps, ends = self.durable.history.steps, self._ends
         rate = (len(ends) - 1) / (ends[-1] - ends[0]) if len(ends) > 1 and self.on.is_set() else 0.0
         found = await self.rpc("zs_facts")
+        longest = found["compression"].pop("longest_s")
         return {
             "training": self.on.is_set(),
             "step": self.step,
@@ -260,7 +262,7 @@ class Trainer:
             "publishes_itself": self.publishes_itself and bool(self.options.publish_every),
             "examples_waiting": len(self.feed.waiting),
             "readers": {str(slot): count for slot, count in self.ring.readers.items() if slot and count},
-            "longest_compression_s": self.longest_compression_s,
+            "longest_compression_s": longest,
             "error": self.error,
             **found,
         }
@@ -268,7 +270,7 @@ class Trainer:
     async def _judge(self, adapter: Any) -> tuple[float, float | None]:
         """Loss and score of a version on the dev split."""
         examples = (self.task.dev or self.task.eval)[: self.options.dev_examples]
-        (scores,) = await self.probes.option_logprobs(examples, [adapter])
+        (scores,) = await option_logprobs(self.rpc, examples, [adapter])
         found = judge(self.task, examples, scores)
         if not math.isfinite(found.loss):
             raise ValueError(f"the dev loss after {self.step} steps is not finite; use a lower --learning-rate or --eps")

@@ -26,8 +26,8 @@ from bench.journal.entries import SnapshotEntry
 from bench.journal.snapshots import Snapshots
 from bench.registry import make_workload, workload_class
 from bench.serving.admission import Policy
+from bench.serving.course import Adapter, Course, Scorer, Scores, received
 from bench.serving.passes import Passes
-from bench.serving.questions import Questions
 from bench.serving.scheduler import UsersFirst
 from bench.serving.slots import StackedSlots
 from workloads.directions import Drawn, Layout, draw
@@ -39,7 +39,7 @@ if current_platform.is_cuda():
 
 
 class Trained:
-    """The state of training, and the slots it is written to. probes, ring: vLLM's adapter ids."""
+    """The state of training, and the slots it is written to. probes, ring: vLLM's ids of their adapters."""
 
     def __init__(self, runner: Any, spec: RunSpec, layout: Layout, probes: list[int], ring: list[int]) -> None:
         manager = runner.lora_manager._adapter_manager
@@ -67,19 +67,22 @@ class Trained:
 
     def prepare(self, step: int) -> int:
         """Write the probes of a step; where the columns do not hold the past, how many matrices have to be compressed first."""
-        plan = self.workload.plan(step)
-        current = plan[0].direction.epoch if self.shares_v else None
+        plan, current = self.workload.plan(step), self.current(step)
         if self.stack.width(current) > self.room:
             return len(self.stack.names)
         self._hold_past(self.stack, current)
-        self._write_probes(plan)
+        self.write_probes(plan)
         return 0
 
-    def then(self, step: int, losses: list[float]) -> None:
-        """Write what a step scores after its plan."""
-        self._write_probes(self.workload.then(step, torch.tensor(losses)))
+    def compress(self, step: int, matrices: int) -> int:
+        """Of the past of a step's probes; how many matrices are left."""
+        return self.stack.compress(self.current(step), matrices)
 
-    def _write_probes(self, probes: Sequence[Probe]) -> None:
+    def current(self, step: int) -> Any:
+        """The epoch of V that is no past to a step; None where every direction is drawn anew."""
+        return self.workload.plan(step)[0].direction.epoch if self.shares_v else None
+
+    def write_probes(self, probes: Sequence[Probe]) -> None:
         for adapter, probe in zip(self.probes, probes, strict=False):
             self._write(self.stack, adapter, probe)
 
@@ -105,77 +108,77 @@ class Trained:
 
 
 class ServingWorker:
-    """Mixed into vLLM's worker; `model_runner` is the worker's. All state is in one object, `zs`."""
+    """Mixed into vLLM's worker; `model_runner` is the worker's. Its state is in `zs`, and what steps do in `zs_course`."""
 
     model_runner: Any
     zs: Trained
+    zs_course: Course
+    zs_scorer: Scorer
 
     def zs_setup(
-        self, spec: dict, layout: dict, probes: list[int], ring: list[int], objective: Objective | None
+        self,
+        spec: dict,
+        layout: dict,
+        probes: list[Adapter],
+        ring: list[int],
+        objective: Objective,
+        single: bool,
+        passes: bool,
     ) -> dict[str, Any]:
-        """objective: of the task, where probes are passes; None where they are requests."""
-        shapes = {name: tuple(shape) for name, shape in layout.items()}
-        self.zs = Trained(self.model_runner, RunSpec.from_json(spec), shapes, probes, ring)
+        """objective, single: of the task, and whether its answers are single tokens; passes: whether probes are no requests."""
+        shapes, scheduler = {name: tuple(shape) for name, shape in layout.items()}, self._scheduler()
+        probes = [(name, number, path) for name, number, path in probes]
+        self.zs = Trained(self.model_runner, RunSpec.from_json(spec), shapes, [number for _, number, _ in probes], ring)
         if self.model_runner.device.type == "cpu":
             make_rows_alike(self.model_runner.model)
-        passes = None if objective is None else Passes(self.model_runner, objective)
-        self._scheduler().passes = passes
-        return {"room": self.zs.room, "slot_bytes": self.zs.slots.nbytes(), "passes": passes is not None and passes.taken}
+        scheduler.questions.single = single
+        if passes:
+            scheduler.passes = Passes(self.model_runner, objective, self.zs.slot_of)
+        self.zs_scorer = scheduler.passes or scheduler.questions
+        self.zs_course = scheduler.course = Course(self.zs, self.zs_scorer, objective, probes)
+        return {
+            "room": self.zs.room,
+            "slot_bytes": self.zs.slots.nbytes(),
+            "passes": scheduler.passes is not None and scheduler.passes.taken,
+        }
 
-    @torch.inference_mode()
-    def zs_step(self, step: int, done: list | None) -> int:
-        """Apply a step that is done (step, losses), then write the next one's probes. 0, or matrices to compress before."""
+    def zs_train(self, first: int, batches: list) -> None:
+        """Take the steps of these minibatches, as `sent` has them, when users leave room."""
+        self.zs_course.add(first, map(received, batches))
+
+    def zs_trained(self) -> dict[str, Any]:
+        """The steps that were done since it was last asked, and what went wrong."""
+        return {
+            "done": [(one.step, one.end, one.seconds, one.losses) for one in self.zs_course.take()],
+            "error": self.zs_course.error,
+        }
+
+    def zs_hold(self) -> int:
+        """Begin no further step; how many are still to be told of."""
+        return self.zs_course.hold()
+
+    def zs_score(self, examples: list, adapters: list[Adapter]) -> None:
+        """Score examples, as `sent` has them, under the states of these adapters, when users leave room."""
         with self._busy():
-            if done is not None:
-                self.zs.apply(*done)
-            return self.zs.prepare(step)
+            self.zs_scorer.ask(received(examples), [(name, number, path) for name, number, path in adapters])
 
-    @torch.inference_mode()
-    def zs_then(self, step: int, losses: list) -> None:
-        """Write what a step whose plan has these losses scores next."""
-        with self._busy():
-            self.zs.then(step, losses)
-
-    @torch.inference_mode()
-    def zs_apply(self, done: list) -> None:
-        with self._busy():
-            self.zs.apply(*done)
-
-    def zs_ask(self, rows: list) -> None:
-        """Score rows, as `Questions` has them, when users leave room."""
-        with self._busy():
-            self._scheduler().ask(Questions(rows))
-
-    def zs_score(self, examples: list, adapters: list[int]) -> None:
-        """Score examples, as `Passes` has them, under the states of these adapters, when users leave room."""
-        passes = self._scheduler().passes
-        assert passes is not None
-        passes.ask(examples, [self.zs.slot_of[adapter] for adapter in adapters])
-
-    def zs_answers(self) -> list | None:
+    def zs_answers(self) -> Scores | None:
         """What was last asked for, once all of it is known."""
-        scheduler = self._scheduler()
-        return (scheduler.passes or scheduler.questions).answers()
-
-    @torch.inference_mode()
-    def zs_compress(self, step: int, matrices: int) -> int:
-        """Of the past of a step's probes; how many matrices are left."""
-        current = self.zs.workload.plan(step)[0].direction.epoch if self.zs.shares_v else None
-        with self._busy():
-            return self.zs.stack.compress(current, matrices)
+        return self.zs_scorer.answers()
 
     @torch.inference_mode()
     def zs_replay(self, first: int, losses: list[list[float]]) -> None:
         """Do again what steps did to the state, without scoring, compressions included."""
         for step, found in enumerate(losses, start=first):
-            current = self.zs.workload.plan(step)[0].direction.epoch if self.zs.shares_v else None
-            while self.zs.stack.width(current) > self.zs.room:
-                self.zs.stack.compress(current, len(self.zs.stack.names))
+            while self.zs.stack.width(self.zs.current(step)) > self.zs.room:
+                self.zs.compress(step, len(self.zs.stack.names))
             self.zs.apply(step, found)
 
     @torch.inference_mode()
     def zs_publish(self, adapter: int) -> None:
+        """The state after the last step that is done, into the slot of this adapter."""
         with self._busy():
+            self.zs_course.settle()
             self.zs.publish(self.zs.stack, adapter)
 
     def zs_clear(self, adapter: int) -> None:
@@ -202,6 +205,7 @@ class ServingWorker:
     def zs_save(self, journal: str, step: int) -> None:
         """Copy the state and write it to the disk in a thread: no request waits for a disk."""
         with self._busy():
+            self.zs_course.settle()
             snapshot, checksum = self.zs.stack.snapshot(), self.zs.stack.checksum()
         self.zs.saving = self.zs.pool.submit(Snapshots(Path(journal), 0).write, snapshot, step, checksum, "checkpoint")
 
@@ -223,7 +227,8 @@ class ServingWorker:
         memory = {"kv_pool": sum(caches.values()), "adapter_slots": self.zs.slots.nbytes(), "state": self.zs.stack.nbytes()}
         passes = self._scheduler().passes
         memory["packed_weights"] = passes.forward.products.nbytes() if passes and passes.forward.products else 0
-        return {"admission": self._scheduler().facts(), "compression": self.zs.stack.facts(), "memory_bytes": memory}
+        compression = self.zs.stack.facts() | {"longest_s": self.zs_course.longest_compression_s}
+        return {"admission": self._scheduler().facts(), "compression": compression, "memory_bytes": memory}
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
