@@ -15,6 +15,7 @@ from bench.data import Batch, Example, Objective
 from bench.executors.vllm.forward import Forward
 from bench.executors.vllm.scoring import Head, option_logprobs
 from bench.serving.course import Adapter, Scores
+from bench.serving.pieces import Pieces
 from workloads.tasks.ragged import labels_only, tree_rows
 
 
@@ -26,6 +27,8 @@ class Passes:
         self.forward, self.head, self._objective = Forward(runner), Head(runner.model), objective
         self.taken = runner.device.type == "cpu" and self.forward.shares == 1
         self.forward.packs = True
+        self._going = Pieces()
+        self._pieces = self.forward.pauses(self._going.pause) if self.taken else 1
         limits = runner.scheduler_config
         self._tokens_fit, self._rows_fit = int(limits.max_num_batched_tokens), int(limits.max_num_seqs)
         self._slot_of = slot_of
@@ -43,15 +46,22 @@ class Passes:
                 f"an example takes {tokens} tokens in {count} rows over all states; start the server with at least "
                 f"--round-tokens {tokens} --round-requests {count}, or with --probes requests"
             )
+        self._going.give_up()
         self._examples, self._slots, self._done, self._at = examples, slots, [], 0
 
     @property
     def waits(self) -> bool:
-        return self._at < len(self._examples)
+        return self._going.busy or self._at < len(self._examples)
 
-    @torch.inference_mode()
     def run(self, most: int) -> None:
-        """One pass over as many examples as have at most so many tokens, all states together; over one at least."""
+        """A layer's part of a pass, as much work as the model has with so many tokens; or with one example at least."""
+        if not self._going.busy:
+            part = self._part(most * self._pieces)
+            self._going.begin(lambda: self._score(part))
+        self._going.go_on()
+
+    def _part(self, most: int) -> Batch:
+        """The next examples, all states of which have at most so many tokens."""
         end, tokens, count, states = self._at, 0, 0, len(self._slots)
         while end < len(self._examples):
             tokens += states * _tokens(self._examples[end])
@@ -60,8 +70,11 @@ class Passes:
                 break
             end += 1
         part, self._at = self._examples[self._at : end], end
-        rows = tree_rows(part, len(self._slots))
-        labels = labels_only(part, self._objective)
+        return part
+
+    @torch.inference_mode()
+    def _score(self, part: Batch) -> None:
+        rows, labels = tree_rows(part, len(self._slots)), labels_only(part, self._objective)
         self._done.append(option_logprobs(self.forward, rows, self._slots, self.head, labels_only=labels).cpu())
 
     def answers(self) -> Scores | None:

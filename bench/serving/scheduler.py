@@ -82,9 +82,10 @@ class UsersFirst(Scheduler):
             return
         super().add_request(request)
         came, added = request.arrival_time, 0.0
-        if self.rounds and self.rounds[-1][1] > came:  # it came while a round was running
-            begin, end, share = self.rounds[-1]
-            added = min(end - came, (end - begin) * share)
+        for begin, end, share in reversed(self.rounds):
+            if end <= came:
+                break
+            added += min(end - came, (end - begin) * share)  # it came before that was over
         self.awaiting[request.request_id] = [came, added]
 
     def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:

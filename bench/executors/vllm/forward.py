@@ -6,7 +6,7 @@ forward context. Written against vLLM 0.26's first model runner (GPUModelRunner 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from typing import Any
 
@@ -24,9 +24,10 @@ from bench.executors.vllm.graphs import CudaRecorder, Recordings, Staged
 from bench.executors.vllm.last_layer import LastLayer
 from bench.executors.vllm.lora import SegmentedLora, UnfusedLora, segments
 from bench.executors.vllm.packing import Packed, Reach, pack
+from bench.executors.vllm.pauses import Pauses
 from bench.executors.vllm.shards import recording
 from bench.executors.vllm.switch import Switch
-from bench.executors.vllm.whole_rows import Kernel, TritonRows, WholeRows
+from bench.executors.vllm.whole_rows import Kernel, TritonRows, WholeRows, share_kv_pool
 from workloads.tasks.ragged import Rows, synthetic
 
 
@@ -53,8 +54,9 @@ class Forward:
             activate_in_place(runner.model)
         self._whole: WholeRows | None = None
         self._last: LastLayer | None = None
+        self._pauses: Pauses | None = None
         if not runner.vllm_config.cache_config.enable_prefix_caching:
-            self._share_kv_pool()
+            share_kv_pool(runner)
             if not on_cpu:
                 self.take_whole_rows(TritonRows(runner.scheduler_config.max_num_batched_tokens, self.device))
         if on_cpu:
@@ -68,18 +70,11 @@ class Forward:
         self._last = last if last is not None and last.taken else None
         return rows.taken
 
-    def _share_kv_pool(self) -> None:
-        """One layer's KV pool for all layers, where nothing reads a layer's keys and values after the pass that wrote them.
-
-        vLLM looks a layer's pool up when the layer runs, also between piecewise graphs; the other pools are freed.
-        """
-        caches = self.runner.kv_caches
-        if len({(cache.shape, cache.dtype) for cache in caches}) > 1:
-            return  # layers of different kinds keep their own
-        for layer in self.runner.compilation_config.static_forward_context.values():
-            if isinstance(getattr(layer, "kv_cache", None), torch.Tensor):
-                layer.kv_cache = caches[0]
-        caches[:] = [caches[0]] * len(caches)
+    def pauses(self, pause: Callable[[], None]) -> int:
+        """Call this between the layers of every pass from now on, while which the runner may make others; how many pieces a pass
+        then has. Passes that are not compiled, recorded or `pooled`."""
+        self._pauses = Pauses(self.runner.model, pause)
+        return self._pauses.pieces
 
     def use_lora(self, form: str) -> None:
         """`fused`: vLLM's LoRA kernels for this platform; `unfused`: plain products per layer and probe."""
@@ -220,11 +215,15 @@ class Forward:
         cut: bool = False,
     ) -> torch.Tensor:
         runner = self.runner
-        switches: list[tuple[Switch | None, bool]] = [(self._whole, whole), (self.products, self.packs), (self._last, cut)]
+        wanted: list[tuple[Switch | None, bool]] = [(self._whole, whole), (self.products, self.packs), (self._last, cut)]
+        switches = [switch for switch, on in wanted if switch is not None and on]
+        positions = runner.positions[:padded]
+        if self._pauses is not None:
+            self._pauses.take(switches, lambda: self._map_tokens(*self._mapped))
+            switches, positions = [*switches, self._pauses], positions.clone()
         with ExitStack() as during:
-            for switch, on in switches:
-                if switch is not None:
-                    during.enter_context(switch.during(on))
+            for switch in switches:
+                during.enter_context(switch.during(True))
             forward = set_forward_context(
                 metadata,
                 runner.vllm_config,
@@ -237,7 +236,7 @@ class Forward:
             during.enter_context(forward)
             return runner.model(
                 input_ids=runner.input_ids.gpu[:padded],
-                positions=runner.positions[:padded],
+                positions=positions,
                 intermediate_tensors=None,
                 inputs_embeds=None,
             )
@@ -248,6 +247,7 @@ class Forward:
 
     def _map_tokens(self, rows: Rows, states: list[int]) -> None:
         """Tell the LoRA kernels the slot of every token."""
+        self._mapped = rows, states
         wrapper = self._wrapper()
         if wrapper is None:
             return

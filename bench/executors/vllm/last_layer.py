@@ -101,15 +101,22 @@ class _Attention(Switch):
 
 def last_of(model: nn.Module) -> tuple[Any, Any]:
     """A model's last layer and its attention; None and None where its layers are no stack of modules with one attention each."""
+    layers = stack_of(model)
+    own = [[module for module in layer.modules() if _attends(module)] for layer in layers]
+    return (layers[-1], own[-1][0]) if layers and all(len(found) == 1 for found in own) else (None, None)
+
+
+def stack_of(model: nn.Module) -> list[nn.Module]:
+    """A model's layers, in their order: those of the one outermost list that has all of its attention; none where there is no
+    such list."""
     modules = dict(model.named_modules())
-    found = [name for name, module in modules.items() if hasattr(module, "impl") and hasattr(module, "kv_cache")]
-    stacks = {_stack(name, modules) for name in found}
-    if len(stacks) != 1 or None in stacks:
-        return None, None
-    stack = stacks.pop()
-    last = f"{stack}.{len(modules[stack]) - 1}"
-    own = [name for name in found if name.startswith(f"{last}.")]
-    return (modules[last], modules[own[0]]) if len(own) == 1 and len(found) == len(modules[stack]) else (None, None)
+    stacks = {_stack(name, modules) for name, module in modules.items() if _attends(module)}
+    found = stacks.pop() if len(stacks) == 1 else None
+    return [] if found is None else list(modules[found].children())
+
+
+def _attends(module: Any) -> bool:
+    return hasattr(module, "impl") and hasattr(module, "kv_cache")
 
 
 def _stack(name: str, modules: dict[str, nn.Module]) -> str | None:

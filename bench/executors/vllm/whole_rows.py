@@ -109,3 +109,17 @@ def is_plain(impl: Any, widest: int | None) -> bool:
     shared = getattr(impl, "kv_sharing_target_layer_name", None) is not None
     plain = getattr(impl, "attn_type", None) == "decoder" and not bent and not shared
     return plain and (widest is None or impl.head_size <= widest)
+
+
+def share_kv_pool(runner: Any) -> None:
+    """One layer's KV pool for all layers, where nothing reads a layer's keys and values after the pass that wrote them.
+
+    vLLM looks a layer's pool up when the layer runs, also between piecewise graphs; the other pools are freed.
+    """
+    caches = runner.kv_caches
+    if len({(cache.shape, cache.dtype) for cache in caches}) > 1:
+        return  # layers of different kinds keep their own
+    for layer in runner.compilation_config.static_forward_context.values():
+        if isinstance(getattr(layer, "kv_cache", None), torch.Tensor):
+            layer.kv_cache = caches[0]
+    caches[:] = [caches[0]] * len(caches)
