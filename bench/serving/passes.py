@@ -28,14 +28,14 @@ class Passes:
         self.taken = runner.device.type == "cpu" and self.forward.shares == 1
         self.forward.packs = True
         self._going = Pieces()
-        self._pieces = self.forward.pauses(self._going.pause) if self.taken else 1
+        self._pieces = self.forward.pauses(self._going) if self.taken else 1
         limits = runner.scheduler_config
         self._tokens_fit, self._rows_fit = int(limits.max_num_batched_tokens), int(limits.max_num_seqs)
         self._slot_of = slot_of
         self._examples: Batch = ()
         self._slots: list[int] = []
         self._done: list[torch.Tensor] = []
-        self._at = 0
+        self._at, self._tokens = 0, 0
 
     def ask(self, examples: Batch, adapters: Sequence[Adapter]) -> None:
         """ValueError for an example that fits in no pass."""
@@ -54,23 +54,24 @@ class Passes:
         return self._going.busy or self._at < len(self._examples)
 
     def run(self, most: int) -> None:
-        """A layer's part of a pass, as much work as the model has with so many tokens; or with one example at least."""
+        """As many pieces of a pass as have the work of so many tokens, and one at least."""
         if not self._going.busy:
-            part = self._part(most * self._pieces)
+            part, self._tokens = self._part()
             self._going.begin(lambda: self._score(part))
-        self._going.go_on()
+        self._going.go_on(max(1, most * self._pieces // self._tokens))
 
-    def _part(self, most: int) -> Batch:
-        """The next examples, all states of which have at most so many tokens."""
+    def _part(self) -> tuple[Batch, int]:
+        """The next examples, as many as fit into a pass with all states, and the most tokens that they have."""
         end, tokens, count, states = self._at, 0, 0, len(self._slots)
         while end < len(self._examples):
-            tokens += states * _tokens(self._examples[end])
+            tokens += (own := states * _tokens(self._examples[end]))
             count += states * _rows(self._examples[end])
-            if end > self._at and (tokens > min(most, self._tokens_fit) or count > self._rows_fit):
+            if end > self._at and (tokens > self._tokens_fit or count > self._rows_fit):
+                tokens -= own
                 break
             end += 1
         part, self._at = self._examples[self._at : end], end
-        return part
+        return part, tokens
 
     @torch.inference_mode()
     def _score(self, part: Batch) -> None:

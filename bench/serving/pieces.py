@@ -11,14 +11,14 @@ class GivenUp(BaseException):
 
 
 class Pieces:
-    """The call is made in a thread, which runs only while `go_on` waits for it: to its next `pause`, or its end. So the two
-    never run at once. busy: whether a call has begun that is not over."""
+    """The call is made in a thread, which runs only while `go_on` waits for it: to a `pause`, or its end. So the two never run at
+    once. busy: whether a call has begun that is not over."""
 
     def __init__(self) -> None:
-        self._turn, self._back = Semaphore(0), Semaphore(0)
+        self._mine, self._theirs = Semaphore(0), Semaphore(0)
         self._call: Callable[[], None] | None = None
         self._error: BaseException | None = None
-        self._wanted = True
+        self._wanted, self._left = True, 0
         self._thread = Thread(target=self._run, name="pieces", daemon=True)
         self._thread.start()
 
@@ -31,30 +31,36 @@ class Pieces:
         self.give_up()
         self._call = call
 
-    def go_on(self) -> None:
-        """One piece. Raises what the call raises."""
+    def go_on(self, pieces: int) -> None:
+        """So many of them, or what is left. Raises what the call raises."""
         if self._call is not None:
-            self._turn.release()
-            self._back.acquire()
+            self._left = pieces
+            self._mine.release()
+            self._theirs.acquire()
         error, self._error = self._error, None
         if error is not None:
             raise error
 
     def give_up(self) -> None:
         self._wanted = False
-        self.go_on()
+        self.go_on(1)
         self._wanted = True
 
+    def over(self) -> bool:
+        """Told by the call that a piece has ended: whether it was the last one for now."""
+        self._left -= 1
+        return self._left <= 0
+
     def pause(self) -> None:
-        """Called by the call."""
-        self._back.release()
-        self._turn.acquire()
+        """By the call, until it is to go on."""
+        self._theirs.release()
+        self._mine.acquire()
         if not self._wanted:
             raise GivenUp
 
     def _run(self) -> None:
         while True:
-            self._turn.acquire()
+            self._mine.acquire()
             try:
                 if self._wanted and self._call is not None:
                     self._call()
@@ -63,4 +69,4 @@ class Pieces:
             except BaseException as error:  # for whoever waits in `go_on`
                 self._error = error
             self._call = None
-            self._back.release()
+            self._theirs.release()

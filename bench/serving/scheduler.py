@@ -108,9 +108,9 @@ class UsersFirst(Scheduler):
         return super().schedule(*args, **kwargs)
 
     def _train(self, allowed: int) -> None:
-        """What training does between two rounds."""
+        """One piece of what training does between two rounds."""
         begin, busy = self._begin, self.course is not None and self.course.advance()
-        if self.passes is not None and self.passes.waits:
+        if not busy and self.passes is not None and self.passes.waits:
             self.passes.run(allowed)
             busy = True
         if busy:

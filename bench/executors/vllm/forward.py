@@ -6,7 +6,7 @@ forward context. Written against vLLM 0.26's first model runner (GPUModelRunner 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from contextlib import ExitStack
 from typing import Any
 
@@ -24,7 +24,7 @@ from bench.executors.vllm.graphs import CudaRecorder, Recordings, Staged
 from bench.executors.vllm.last_layer import LastLayer
 from bench.executors.vllm.lora import SegmentedLora, UnfusedLora, segments
 from bench.executors.vllm.packing import Packed, Reach, pack
-from bench.executors.vllm.pauses import Pauses
+from bench.executors.vllm.pauses import Pauses, Turn
 from bench.executors.vllm.shards import recording
 from bench.executors.vllm.switch import Switch
 from bench.executors.vllm.whole_rows import Kernel, TritonRows, WholeRows, share_kv_pool
@@ -70,10 +70,10 @@ class Forward:
         self._last = last if last is not None and last.taken else None
         return rows.taken
 
-    def pauses(self, pause: Callable[[], None]) -> int:
-        """Call this between the layers of every pass from now on, while which the runner may make others; how many pieces a pass
-        then has. Passes that are not compiled, recorded or `pooled`."""
-        self._pauses = Pauses(self.runner.model, pause)
+    def pauses(self, turn: Turn) -> int:
+        """From now on passes stand still when it is not their turn, and the runner may make others; how many pieces one has.
+        They are not to be compiled, recorded or `pooled`."""
+        self._pauses = Pauses(self.runner.model, turn)
         return self._pauses.pieces
 
     def use_lora(self, form: str) -> None:
