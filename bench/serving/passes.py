@@ -6,7 +6,7 @@ some examples in one ragged batch, which reads and writes no block of the pool t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,15 +20,16 @@ from workloads.tasks.ragged import labels_only, tree_rows
 
 
 class Passes:
-    """taken: whether the model's attention is plain enough. slot_of: vLLM's id of an adapter -> its slot. One scoring at a time;
-    another begins where the last is given up."""
+    """taken: whether the model's attention is plain enough. slot_of: vLLM's id of an adapter -> its slot. called: whether
+    users came meanwhile. One scoring at a time; another begins where the last is given up."""
 
-    def __init__(self, runner: Any, objective: Objective, slot_of: Mapping[int, int]) -> None:
+    def __init__(self, runner: Any, objective: Objective, slot_of: Mapping[int, int], called: Callable[[], bool]) -> None:
         self.forward, self.head, self._objective = Forward(runner), Head(runner.model), objective
         self.taken = runner.device.type == "cpu" and self.forward.shares == 1
         self.forward.packs = True
-        self._going = Pieces()
-        self._pieces = self.forward.pauses(self._going) if self.taken else 1
+        self._going = Pieces(called)
+        if self.taken:
+            self.forward.pauses(self._going)
         limits = runner.scheduler_config
         self._tokens_fit, self._rows_fit = int(limits.max_num_batched_tokens), int(limits.max_num_seqs)
         self._slot_of = slot_of
@@ -54,11 +55,11 @@ class Passes:
         return self._going.busy or self._at < len(self._examples)
 
     def run(self, most: int) -> None:
-        """As many pieces of a pass as have the work of so many tokens, and one at least."""
+        """As many pieces of a pass as have the work of so many tokens, or fewer where users come; and one at least."""
         if not self._going.busy:
             part, self._tokens = self._part()
             self._going.begin(lambda: self._score(part))
-        self._going.go_on(max(1, most * self._pieces // self._tokens))
+        self._going.go_on(max(1, most * self._going.pieces // self._tokens))
 
     def _part(self) -> tuple[Batch, int]:
         """The next examples, as many as fit into a pass with all states, and the most tokens that they have."""
@@ -76,6 +77,8 @@ class Passes:
     @torch.inference_mode()
     def _score(self, part: Batch) -> None:
         rows, labels = tree_rows(part, len(self._slots)), labels_only(part, self._objective)
+        if self._going.over():
+            self._going.pause()
         self._done.append(option_logprobs(self.forward, rows, self._slots, self.head, labels_only=labels).cpu())
 
     def answers(self) -> Scores | None:

@@ -15,6 +15,7 @@ from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
+from bench.executors.vllm.compat import message_waits
 from bench.serving.admission import Admission, Policy
 from bench.serving.course import Course
 from bench.serving.passes import Passes
@@ -40,6 +41,7 @@ class UsersFirst(Scheduler):
         self.questions = Questions(self.hold)
         self.passes: Passes | None = None  # where probes are no requests
         self.course: Course | None = None
+        self.called = message_waits()  # whether somebody waits for the round to end
         self._begin = 0.0
         coordinator: Any = self.kv_cache_manager.coordinator
         name_blocks = coordinator.cache_blocks
@@ -94,7 +96,7 @@ class UsersFirst(Scheduler):
         self._begin = time.time()
         allowed = self.admission.allowed(self._begin, len(self.awaiting), users)
         if allowed:
-            self._train(allowed)
+            self._train(allowed if users else self.max_num_scheduled_tokens)
         used = sum(request.num_tokens for request in self.inside.values())
         while self.held:
             name, request = next(iter(self.held.items()))

@@ -133,7 +133,7 @@ class ServingWorker:
             make_rows_alike(self.model_runner.model)
         scheduler.questions.single = single
         if passes:
-            scheduler.passes = Passes(self.model_runner, objective, self.zs.slot_of)
+            scheduler.passes = Passes(self.model_runner, objective, self.zs.slot_of, scheduler.called)
         self.zs_scorer = scheduler.passes or scheduler.questions
         self.zs_course = scheduler.course = Course(self.zs, self.zs_scorer, objective, probes)
         return {

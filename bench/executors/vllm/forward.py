@@ -6,7 +6,7 @@ forward context. Written against vLLM 0.26's first model runner (GPUModelRunner 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from typing import Any
 
@@ -70,11 +70,24 @@ class Forward:
         self._last = last if last is not None and last.taken else None
         return rows.taken
 
-    def pauses(self, turn: Turn) -> int:
-        """From now on passes stand still when it is not their turn, and the runner may make others; how many pieces one has.
-        They are not to be compiled, recorded or `pooled`."""
-        self._pauses = Pauses(self.runner.model, turn)
-        return self._pauses.pieces
+    def pauses(self, turn: Turn) -> None:
+        """From now on passes stand still when it is not their turn, and the runner may make others. They are not to be compiled,
+        recorded or `pooled`."""
+        found = [self._whole, self.products, *(self._last.switches if self._last is not None else [])]
+        switches = [switch for switch in found if switch is not None]
+        self._pauses = Pauses(self.runner.model, turn, switches, self._mapping)
+
+    def _mapping(self) -> Callable[[], None]:
+        """Brings back what the LoRA layers have been told of their tokens."""
+        wrapper = self._wrapper()
+        segments = wrapper.segments if isinstance(wrapper, SegmentedLora) else None
+
+        def back() -> None:
+            if segments is not None:
+                wrapper.segments = segments
+                self._manager._last_mapping = None
+
+        return back
 
     def use_lora(self, form: str) -> None:
         """`fused`: vLLM's LoRA kernels for this platform; `unfused`: plain products per layer and probe."""
@@ -219,7 +232,6 @@ class Forward:
         switches = [switch for switch, on in wanted if switch is not None and on]
         positions = runner.positions[:padded]
         if self._pauses is not None:
-            self._pauses.take(switches, lambda: self._map_tokens(*self._mapped))
             switches, positions = [*switches, self._pauses], positions.clone()
         with ExitStack() as during:
             for switch in switches:
@@ -247,7 +259,6 @@ class Forward:
 
     def _map_tokens(self, rows: Rows, states: list[int]) -> None:
         """Tell the LoRA kernels the slot of every token."""
-        self._mapped = rows, states
         wrapper = self._wrapper()
         if wrapper is None:
             return

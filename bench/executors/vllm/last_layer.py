@@ -37,6 +37,11 @@ class LastLayer(Switch):
         self._lora: SegmentedLora | None = None
         self._segments: list[tuple[int, int, int]] = []
 
+    @property
+    def switches(self) -> list[Switch]:
+        """What is on during a pass, or a part of it."""
+        return [self, self._attention]
+
     def take(self, packed: Packed, wanted: Ints, slots: list[int], lora: SegmentedLora | None) -> None:
         """The batch of the pass that comes. wanted: index into its tokens, as many for every probe; slots: of the probes."""
         each, self._tokens = len(wanted) // len(slots), len(packed.slots)
@@ -101,21 +106,22 @@ class _Attention(Switch):
 
 def last_of(model: nn.Module) -> tuple[Any, Any]:
     """A model's last layer and its attention; None and None where its layers are no stack of modules with one attention each."""
-    layers = stack_of(model)
-    own = [[module for module in layer.modules() if _attends(module)] for layer in layers]
+    layers = _layers(model)
+    own = [[module for module in layer.modules() if attends(module)] for layer in layers]
     return (layers[-1], own[-1][0]) if layers and all(len(found) == 1 for found in own) else (None, None)
 
 
-def stack_of(model: nn.Module) -> list[nn.Module]:
+def _layers(model: nn.Module) -> list[nn.Module]:
     """A model's layers, in their order: those of the one outermost list that has all of its attention; none where there is no
     such list."""
     modules = dict(model.named_modules())
-    stacks = {_stack(name, modules) for name, module in modules.items() if _attends(module)}
+    stacks = {_stack(name, modules) for name, module in modules.items() if attends(module)}
     found = stacks.pop() if len(stacks) == 1 else None
     return [] if found is None else list(modules[found].children())
 
 
-def _attends(module: Any) -> bool:
+def attends(module: Any) -> bool:
+    """Whether it is an attention of vLLM's."""
     return hasattr(module, "impl") and hasattr(module, "kv_cache")
 
 
