@@ -76,7 +76,7 @@ class Admission:
     _new: int = 0
 
     def __post_init__(self) -> None:
-        self.budget = float(min(4 * LEAST, self.policy.most))
+        self.budget = self._least
 
     def allowed(self, now: float, waiting: int, users: int) -> int:
         """Probe tokens of the round that begins. waiting: users without a first token; users: all that are in the engine."""
@@ -104,15 +104,23 @@ class Admission:
 
     def fitting(self) -> float:
         """The most probe tokens with which the tail would have stayed within the bound, and at least `LEAST`: below that
-        nothing is learned any more, and a tail that a bound forbids without any probe is not theirs."""
+        nothing is learned any more, and a tail that a bound forbids without any probe is not theirs. At most the bound's share of
+        a round: probes between the users' tokens make answers last longer, so that more of them share a round, which no first
+        token counts as a wait for probes."""
         alone = [measured - added for measured, added, _ in self.seen]
-        bound = self.policy.slo.bound(percentile(alone, 0.99))
-        low, high = float(min(LEAST, self.policy.most)), float(self.policy.most)
+        tail = percentile(alone, 0.99)
+        bound = self.policy.slo.bound(tail)
+        share = bound / tail - 1 if tail else 1.0
+        low, high = self._least, max(self._least, self.policy.most * min(1.0, share))
         while high - low > 1:
             middle = (low + high) / 2
             tail = percentile([own + middle * each for own, (_, _, each) in zip(alone, self.seen, strict=True)], 0.99)
             low, high = (middle, high) if tail <= bound else (low, middle)
         return low
+
+    @property
+    def _least(self) -> float:
+        return float(min(LEAST, self.policy.most))
 
     def facts(self) -> dict[str, Any]:
         """Plain JSON for GET /training: times as the engine sees them, network and tokenizer left out."""

@@ -186,10 +186,10 @@ async def _trainer(site: Site, durable: Durable, llm: Any, models: Any, probes: 
 
     shapes = {name: list(shape) for name, shape in scoped.items()}
     ids = [request.lora_int_id for request in slots]
-    named, passes = [(slot.lora_name, slot.lora_int_id, slot.lora_path) for slot in slots[:probes]], options.probes == "passes"
-    asked = (task.objective, task.single_token_options, passes)
+    named = [(slot.lora_name, slot.lora_int_id, slot.lora_path) for slot in slots[:probes]]
+    asked = (task.objective, task.single_token_options, options.probes != "requests")
     set_up = await rpc("zs_setup", spec.to_json(), shapes, named, ids[probes:], *asked)
-    if passes and not set_up["passes"]:
+    if options.probes == "passes" and not set_up["passes"]:
         raise UsageError("--probes passes: takes a CPU and a model with plain causal attention; use --probes requests")
     ring = Ring(models, ids[probes:], path)
     ring.watch(llm)

@@ -12,7 +12,7 @@ from bench.settings import SERVING, setting, settings
 
 TOKEN = "ZO_BENCH_TOKEN"
 """The variable that holds the bearer token: an option would stand in the list of processes."""
-PROBES = ("requests", "passes")
+PROBES = ("auto", "requests", "passes")
 PUBLISH_IF = ("better", "always")
 
 
@@ -28,9 +28,9 @@ class ServeOptions:
     probe_tokens: int = setting(SERVING, "Most probe tokens of a round under --policy fixed.", "128", 128, least=1)
     probes: str = setting(
         SERVING,
-        "requests of the scheduler, or passes between its rounds (CPU).",
-        "requests",
-        "requests",
+        "requests of the scheduler, or passes between its rounds (CPU); auto: passes where they can be.",
+        "auto",
+        "auto",
         choices=PROBES,
     )
     publish_every: int = setting(SERVING, "Offer the state to users each N steps; 0: when asked.", "50", 50, metavar="N", least=0)

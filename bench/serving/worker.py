@@ -125,22 +125,19 @@ class ServingWorker:
         single: bool,
         passes: bool,
     ) -> dict[str, Any]:
-        """objective, single: of the task, and whether its answers are single tokens; passes: whether probes are no requests."""
+        """objective, single: of the task, and whether its answers are single tokens; passes: that probes be no requests."""
         shapes, scheduler = {name: tuple(shape) for name, shape in layout.items()}, self._scheduler()
         probes = [(name, number, path) for name, number, path in probes]
         self.zs = Trained(self.model_runner, RunSpec.from_json(spec), shapes, [number for _, number, _ in probes], ring)
         if self.model_runner.device.type == "cpu":
             make_rows_alike(self.model_runner.model)
         scheduler.questions.single = single
-        if passes:
-            scheduler.passes = Passes(self.model_runner, objective, self.zs.slot_of, scheduler.called)
+        if passes and self.model_runner.device.type == "cpu":
+            made = Passes(self.model_runner, objective, self.zs.slot_of, scheduler.called)
+            scheduler.passes = made if made.taken else None
         self.zs_scorer = scheduler.passes or scheduler.questions
         self.zs_course = scheduler.course = Course(self.zs, self.zs_scorer, objective, probes)
-        return {
-            "room": self.zs.room,
-            "slot_bytes": self.zs.slots.nbytes(),
-            "passes": scheduler.passes is not None and scheduler.passes.taken,
-        }
+        return {"room": self.zs.room, "slot_bytes": self.zs.slots.nbytes(), "passes": scheduler.passes is not None}
 
     def zs_train(self, first: int, batches: list) -> None:
         """Take the steps of these minibatches, as `sent` has them, when users leave room."""

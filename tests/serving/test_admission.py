@@ -18,7 +18,7 @@ def admission(name: str, slo: str = "ttft_p99=+15%") -> Admission:
 
 @pytest.mark.parametrize(
     ("name", "nobody", "decoding", "burst"),
-    [("none", MOST, MOST, MOST), ("fixed", 64, 64, 64), ("idle-only", MOST, 0, 0), ("controller", MOST, 128, 0)],
+    [("none", MOST, MOST, MOST), ("fixed", 64, 64, 64), ("idle-only", MOST, 0, 0), ("controller", MOST, 32, 0)],
 )
 def test_what_a_round_takes(name: str, nobody: int, decoding: int, burst: int) -> None:
     found = admission(name)

@@ -37,6 +37,8 @@ def live(tmp_path_factory: pytest.TempPathFactory, opt_tiny: Any) -> Iterator[Li
         "0",
         "--policy",
         "none",
+        "--probes",
+        "requests",
         "--slot-rank",
         "8",
         "--kv-mib",
