@@ -43,8 +43,8 @@ def legend() -> list[str]:
 
 def after() -> list[str]:
     y = TOP + 164
-    steps = ("all probes answered", "losses into the journal", "update, next probes", "every 50 steps: a version")
-    told = ("L+ and L- of the step", "what a crash goes on from", "into the two pinned slots", "free slot, dev split, switch")
+    steps = ("all probes answered", "update, next probes", "losses into the journal", "every 50 steps: a version")
+    told = ("L+ and L- of the step", "in the engine, no message", "what a crash goes on from", "free slot, dev split, switch")
     shapes = []
     for place, (name, what) in enumerate(zip(steps, told, strict=True)):
         x = 24 + 232 * place

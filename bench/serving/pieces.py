@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from threading import Semaphore, Thread, get_native_id
 
-NICE = 19
-"""A server has more processes than cores: a piece gives way to all others, and goes on where it was."""
+NICE = 4
+"""A server has more processes than cores: a piece gives way to them, but not so far that users wait long for its end."""
 
 
 class GivenUp(BaseException):

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 TOKEN = "a token for the tests"
+PIDFD_GETFD = 438
 DRAW = random.Random(0)
 
 
@@ -61,6 +65,18 @@ class Live:
         content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         return httpx.request(method, self.url + path, content=content, headers=headers, timeout=120)
+
+    def connections(self) -> Iterator[socket.socket]:
+        """The server's ends of its clients' connections, as Linux hands out those of a child."""
+        assert self.process is not None
+        pid, port = self.process.pid, int(self.url.rpartition(":")[2])
+        lines = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+        inodes = {line[9] for line in lines if int(line[1].rpartition(":")[2], 16) == port and line[3] == "01"}
+        held = os.pidfd_open(pid)
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            if os.readlink(link) in {f"socket:[{inode}]" for inode in inodes}:
+                yield socket.socket(fileno=ctypes.CDLL(None).syscall(PIDFD_GETFD, held, int(link.name), 0))
+        os.close(held)
 
     def training(self) -> dict[str, Any]:
         answer = self.call("GET", "/training")

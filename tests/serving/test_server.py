@@ -5,6 +5,7 @@ The tests stand in the order of the server's life, and share it.
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 import uuid
@@ -58,6 +59,16 @@ def test_two_models_are_listed_and_a_token_is_asked_for(live: Live) -> None:
         for token in ("", "another"):
             assert live.call(method, path, token=token).status_code == 401
     assert not live.training()["training"]
+
+
+def test_a_first_token_does_not_wait_for_an_acknowledgement(live: Live) -> None:
+    """Of the headers before it, which a client may hold back for 40 ms: one in six of all first tokens came that late."""
+    with httpx.Client() as client:
+        client.get(live.url + "/health")
+        ends = list(live.connections())
+        assert ends and all(end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for end in ends)
+    for end in ends:
+        end.close()
 
 
 BAD = [
