@@ -18,7 +18,7 @@ OURS = ("bench", "workloads", "baselines", "analysis")
 NAMES = """
     accelerate click cpuinfo datasets dill fastapi filelock fsspec httpx huggingface_hub jinja2 matplotlib mlflow
     multiprocess numpy packaging pandas peft psutil pyarrow pydantic pynvml ray regex requests rich safetensors scipy
-    seaborn tokenizers torch tqdm transformers triton typer typing_extensions vllm wandb yaml
+    seaborn tokenizers torch tqdm transformers triton typer typing_extensions uvloop vllm wandb yaml
 """
 LIBRARIES = tuple(NAMES.split())
 """What the suite imports, and what that imports under names that people use too."""
