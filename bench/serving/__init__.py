@@ -7,12 +7,16 @@ scheduler.py   vLLM's scheduler with users before probes
 admission.py   how many probe tokens a round may hold: the policies
 worker.py      what runs where the weights are: the state, the probe slots, the published slots
 slots.py       adapter slots whose columns hold the past as well
-probes.py      scores a minibatch through the engine's scheduler
-questions.py   its rows, as requests within the engine's process
+course.py      the steps, which the engine takes between its rounds
+questions.py   their scores by requests within the engine's process
+passes.py      or by passes between its rounds
+pieces.py      which are made a piece at a time
+probes.py      scores for the server's own process: how versions are judged
 publishing.py  the ring of published versions
 feed.py        minibatches, with examples that came in while it runs
+supply.py      which the engine has ahead, and the losses that come back
 durable.py     journal and snapshots, and the way back
-trainer.py     the steps
+trainer.py     from one publication to the next
 control.py     POST and GET /training
 load.py        vLLM's load generator against a server, for `serve-bench`
 child.py       a server as a child process

@@ -31,22 +31,8 @@ REQUESTS = 1000
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory, opt_tiny: Any) -> Iterator[Live]:
-    options = (
-        "--interval",
-        str(INTERVAL),
-        "--publish-every",
-        "0",
-        "--policy",
-        "none",
-        "--probes",
-        "requests",
-        "--slot-rank",
-        "8",
-        "--kv-mib",
-        "32",
-        "--dev-examples",
-        "20",
-    )
+    more = "--publish-every 0 --policy none --probes requests --slot-rank 8 --kv-mib 32 --dev-examples 20"
+    options = ("--interval", str(INTERVAL), *more.split())
     server = Live(tmp_path_factory.mktemp("serving"), *options).start()
     yield server
     if server.process is not None and server.process.poll() is None:

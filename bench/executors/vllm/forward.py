@@ -6,7 +6,7 @@ forward context. Written against vLLM 0.26's first model runner (GPUModelRunner 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from contextlib import ExitStack
 from typing import Any
 
@@ -75,19 +75,7 @@ class Forward:
         recorded or `pooled`."""
         found = [self._whole, self.products, *(self._last.switches if self._last is not None else [])]
         switches = [switch for switch in found if switch is not None]
-        self._pauses = Pauses(self.runner.model, turn, switches, self._mapping)
-
-    def _mapping(self) -> Callable[[], None]:
-        """Brings back what the LoRA layers have been told of their tokens."""
-        wrapper = self._wrapper()
-        segments = wrapper.segments if isinstance(wrapper, SegmentedLora) else None
-
-        def back() -> None:
-            if segments is not None:
-                wrapper.segments = segments
-                self._manager._last_mapping = None
-
-        return back
+        self._pauses = Pauses(self.runner.model, turn, switches, self._manager)
 
     def use_lora(self, form: str) -> None:
         """`fused`: vLLM's LoRA kernels for this platform; `unfused`: plain products per layer and probe."""

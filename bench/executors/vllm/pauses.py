@@ -11,6 +11,7 @@ from vllm.lora.layers import BaseLayerWithLoRA
 from vllm.model_executor.layers.linear import LinearBase
 
 from bench.executors.vllm.last_layer import attends
+from bench.executors.vllm.lora import SegmentedLora
 from bench.executors.vllm.switch import Switch
 
 
@@ -25,16 +26,14 @@ class Turn(Protocol):
 
 
 class Pauses(Switch):
-    """switches: what a pass may have on; mapping: of the LoRA layers to the tokens of a pass, as a call that brings it back.
+    """switches: what a pass may have on; manager: vLLM's of adapters, if there are any.
 
     Passes made meanwhile find neither the context of this one nor its switches, and may move the LoRA layers to other tokens.
     What the runner's buffers hold they may overwrite: a pass that pauses has read them by then, or holds copies.
     """
 
-    def __init__(
-        self, model: nn.Module, turn: Turn, switches: Sequence[Switch], mapping: Callable[[], Callable[[], None]]
-    ) -> None:
-        self._turn, self._switches, self._mapping = turn, (self, *switches), mapping
+    def __init__(self, model: nn.Module, turn: Turn, switches: Sequence[Switch], manager: Any) -> None:
+        self._turn, self._switches, self._manager = turn, (self, *switches), manager
         for module in _places(model):
             module.register_forward_pre_hook(self._before)
 
@@ -51,6 +50,20 @@ class Pauses(Switch):
             for switch in on:
                 switch.on = True
             back()
+
+    def _mapping(self) -> Callable[[], None]:
+        """Brings back what the LoRA layers have been told of their tokens."""
+        manager = self._manager
+        wrapper = None if manager is None else next(iter(manager.punica_wrapper_mapping.values()))
+        if not isinstance(wrapper, SegmentedLora):
+            return lambda: None
+        segments = wrapper.segments
+
+        def back() -> None:
+            wrapper.segments = segments
+            manager._last_mapping = None  # vLLM remembers having set another one
+
+        return back
 
 
 def _places(module: nn.Module) -> Iterator[nn.Module]:
