@@ -22,6 +22,7 @@ from live import Crowd, Live, logprobs, prompt
 from bench.executors.vllm.executor import VllmExecutor
 from bench.journal.file import read_journal
 from bench.registry import make_workload
+from bench.serving.supply import AHEAD
 from workloads.tasks.batches import batch_stream
 from workloads.tasks.load import load_task
 
@@ -196,10 +197,10 @@ def test_no_probe_enters_a_round_that_users_share_under_idle_only(live: Live) ->
             if line == "data: [DONE]":
                 break
             tokens += len(logprobs(httpx.Response(200, content=line.removeprefix("data: ")).json()))
-            if tokens >= (20, 150)[min(len(seen), 1)] and len(seen) < 2:
+            if tokens >= (80, 190)[min(len(seen), 1)] and len(seen) < 2:
                 seen.append(live.training()["step"])
     assert tokens == 230
-    assert seen[1] - seen[0] <= 1  # one step may have had its last probe in the engine
+    assert seen[1] - seen[0] <= 1  # one may have had its last probe in the engine; those before have been told of by then
     live.until(seen[1] + 3)
     live.post("stop")
 
@@ -229,13 +230,13 @@ def test_killed_it_goes_on_where_it_was(live: Live) -> None:
     assert live.post("examples", examples=rows) == {"accepted": 30, "waiting": 30}
     before, answer = live.training(), logprobs(live.ask("tuned", question, 8))
     live.post("start")
-    live.until(before["step"] + 2)
+    live.until(before["step"] + AHEAD + 2)  # so many minibatches may have been drawn before those rows came
     live.kill()
     live.start()
     after = live.training()
-    assert after["step"] >= before["step"] + 2
+    assert after["step"] >= before["step"] + AHEAD + 2
     assert after["version"] == published["version"] == before["version"]
-    scored_since = after["step"] - before["step"] - 1  # from the step after the next one on
+    scored_since = after["step"] - before["step"] - 1  # at least from the step after the next one on
     assert (
         max(0, 30 - 8 * scored_since) <= after["examples_waiting"] < 30
     )  # up to half a minibatch of 16, less what is drawn again
