@@ -38,8 +38,8 @@ def environment(device: str) -> dict[str, Any]:
 
 def source() -> dict[str, Any]:
     """Commit, whether the tree differs from it, and the command line; commit is None outside a git checkout."""
-    commit = _git("rev-parse", "HEAD")
-    dirty = bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None
+    commit = git("rev-parse", "HEAD")
+    dirty = bool(git("status", "--porcelain", "--untracked-files=no")) if commit else None
     return {"commit": commit, "dirty": dirty, "argv": sys.argv[1:]}
 
 
@@ -118,9 +118,10 @@ def cuda_available() -> bool:
     return torch.cuda.is_available()
 
 
-def _git(*args: str) -> str | None:
+def git(*args: str, root: Path = ROOT, timeout_s: float | None = 20) -> str | None:
+    """What git says of a checkout, by default the one this suite runs from; None where it says nothing."""
     try:
-        done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, timeout=20, check=True)
+        done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, timeout=timeout_s, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from analysis.runs import Run
-from bench.environment import ROOT
+from bench.environment import ROOT, git
 from bench.errors import UsageError, command
 from bench.harness.process import Stop, exit_words, stoppable
 from bench.journal.store import Store, new_id
@@ -118,8 +118,4 @@ def checked_out(folder: Path, commits: Sequence[str]) -> Iterator[list[Path]]:
 
 
 def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+    return git(*arguments, root=ROOT, timeout_s=None)

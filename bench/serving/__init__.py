@@ -1,4 +1,4 @@
-"""Training as background load of a live server: vLLM's own OpenAI server, and LoZO and its kin as requests that wait for users.
+"""Training as background load of a live server: vLLM's own OpenAI server, and LoZO and its kin as work that waits for users.
 
 settings.py    options of `serve`
 site.py        from what was typed to what a server is made from

@@ -9,13 +9,14 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import torch
 
 from bench.api import Probe, Workload
 from bench.data import Batch, Example, Objective
-from workloads.tasks.loss import batch_loss
+from workloads.tasks.loss import batch_loss, ragged
 
 MATRICES = 4
 """So many are compressed between two rounds."""
@@ -149,8 +150,12 @@ class Course:
 
 def table(scores: Scores) -> torch.Tensor:
     """[states, examples, most options], float32; -inf where an example has fewer."""
-    most = max(len(options) for state in scores for options in state)
-    return torch.tensor([[options + [-torch.inf] * (most - len(options)) for options in state] for state in scores])
+    return ragged(torch.tensor([list(chain.from_iterable(state)) for state in scores]), torch.tensor([*map(len, scores[0])]))
+
+
+def adapter_of(request: Any) -> Adapter:
+    """What a request of vLLM's for an adapter says, as a message between processes."""
+    return request.lora_name, request.lora_int_id, request.lora_path
 
 
 def sent(examples: Batch) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from bench.data import Batch
-from bench.serving.course import sent, table
+from bench.serving.course import adapter_of, sent, table
 
 LEAST_S, MOST_S = 0.002, 0.02
 """How long to wait before asking whether all rows have answered."""
@@ -21,8 +21,7 @@ async def option_logprobs(rpc: Rpc, examples: Batch, adapters: Sequence[Any]) ->
     classification by single tokens: up to a constant for each example."""
     loop = asyncio.get_running_loop()
     begin = loop.time()
-    named = [(adapter.lora_name, adapter.lora_int_id, adapter.lora_path) for adapter in adapters]
-    await rpc("zs_score", sent(examples), named)
+    await rpc("zs_score", sent(examples), [*map(adapter_of, adapters)])
     while (found := await rpc("zs_answers")) is None:
         await asyncio.sleep(min(MOST_S, max(LEAST_S, (loop.time() - begin) / 8)))
     return table(found)

@@ -167,6 +167,7 @@ async def _trainer(site: Site, durable: Durable, llm: Any, models: Any, probes: 
     """Open the slots, and put together what trains."""
     from vllm.lora.request import LoRARequest
 
+    from bench.serving.course import adapter_of
     from bench.serving.feed import Checked, Feed
     from bench.serving.trainer import Trainer
     from workloads.models.scope import layout
@@ -186,7 +187,7 @@ async def _trainer(site: Site, durable: Durable, llm: Any, models: Any, probes: 
 
     shapes = {name: list(shape) for name, shape in scoped.items()}
     ids = [request.lora_int_id for request in slots]
-    named = [(slot.lora_name, slot.lora_int_id, slot.lora_path) for slot in slots[:probes]]
+    named = [*map(adapter_of, slots[:probes])]
     asked = (task.objective, task.single_token_options, options.probes != "requests")
     set_up = await rpc("zs_setup", spec.to_json(), shapes, named, ids[probes:], *asked)
     if options.probes == "passes" and not set_up["passes"]:

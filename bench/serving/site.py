@@ -15,7 +15,7 @@ from bench.serving.server import Site, columns
 from bench.serving.settings import ServeOptions
 
 FIXED = {"executor": "vllm", "loop": "requests", "batching": "paired", "lora": "fused", "scope": "lora", "warmup": 0}
-"""How a server scores: probes are requests, their states adapters."""
+"""How a server scores: states are adapters. `loop` says nothing here: `--probes` does."""
 
 
 def site_of(given: dict[str, Any], options: ServeOptions) -> Site:

@@ -127,7 +127,6 @@ class ServingWorker:
     ) -> dict[str, Any]:
         """objective, single: of the task, and whether its answers are single tokens; passes: that probes be no requests."""
         shapes, scheduler = {name: tuple(shape) for name, shape in layout.items()}, self._scheduler()
-        probes = [(name, number, path) for name, number, path in probes]
         self.zs = Trained(self.model_runner, RunSpec.from_json(spec), shapes, [number for _, number, _ in probes], ring)
         if self.model_runner.device.type == "cpu":
             make_rows_alike(self.model_runner.model)
@@ -157,7 +156,7 @@ class ServingWorker:
     def zs_score(self, examples: list, adapters: list[Adapter]) -> None:
         """Score examples, as `sent` has them, under the states of these adapters, when users leave room."""
         with self._busy():
-            self.zs_scorer.ask(received(examples), [(name, number, path) for name, number, path in adapters])
+            self.zs_scorer.ask(received(examples), adapters)
 
     def zs_answers(self) -> Scores | None:
         """What was last asked for, once all of it is known."""

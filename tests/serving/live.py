@@ -104,6 +104,14 @@ class Live:
         return answer.json()
 
 
+def serving(folder: Path, options: str) -> Iterator[Live]:
+    """A server while a test module lasts."""
+    server = Live(folder, *options.split()).start()
+    yield server
+    if server.process is not None and server.process.poll() is None:
+        server.kill()
+
+
 def logprobs(answer: dict[str, Any]) -> list[float]:
     return answer["choices"][0]["logprobs"]["token_logprobs"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from live import Crowd, Live, logprobs, prompt
+from live import Crowd, Live, logprobs, prompt, serving
 
 from baselines.eager.executor import EagerExecutor
 from bench.journal.file import read_journal
@@ -24,26 +24,8 @@ STEPS = 30
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory, opt_tiny: Any) -> Iterator[Live]:
-    options = (
-        "--workload",
-        "conservative",
-        "--probes",
-        "passes",
-        "--publish-every",
-        "10",
-        "--policy",
-        "fixed",
-        "--round-requests",
-        "16",
-        "--kv-mib",
-        "32",
-        "--dev-examples",
-        "20",
-    )
-    server = Live(tmp_path_factory.mktemp("passes"), *options).start()
-    yield server
-    if server.process is not None and server.process.poll() is None:
-        server.kill()
+    options = "--workload conservative --probes passes --publish-every 10 --policy fixed --round-requests 16"
+    yield from serving(tmp_path_factory.mktemp("passes"), f"{options} --kv-mib 32 --dev-examples 20")
 
 
 def test_users_read_the_same_bits_while_it_trains_and_a_crowd_fails_in_nothing(live: Live) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 import torch
-from live import Crowd, Live, logprobs, prompt
+from live import Crowd, Live, logprobs, prompt, serving
 
 from bench.executors.vllm.executor import VllmExecutor
 from bench.journal.file import read_journal
@@ -32,12 +32,10 @@ REQUESTS = 1000
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory, opt_tiny: Any) -> Iterator[Live]:
-    more = "--publish-every 0 --policy none --probes requests --slot-rank 8 --kv-mib 32 --dev-examples 20"
-    options = ("--interval", str(INTERVAL), *more.split())
-    server = Live(tmp_path_factory.mktemp("serving"), *options).start()
-    yield server
-    if server.process is not None and server.process.poll() is None:
-        server.kill()
+    options = (
+        f"--interval {INTERVAL} --publish-every 0 --policy none --probes requests --slot-rank 8 --kv-mib 32 --dev-examples 20"
+    )
+    yield from serving(tmp_path_factory.mktemp("serving"), options)
 
 
 def test_two_models_are_listed_and_a_token_is_asked_for(live: Live) -> None:
