@@ -36,7 +36,7 @@ test-newest: .venv-newest/.installed
 	$(NEW)/python -m pytest $(addprefix tests/bench/,test_compat.py test_vllm_platform.py test_vllm_operators.py test_vllm_slots.py \
 	    test_vllm_features.py test_vllm_prefixes.py test_compiled_kernels.py test_resume.py \
 	    test_vllm_cells.py::test_a_cell_follows_the_float64_loop test_trajectories.py::test_vllm_follows_eager) \
-	    tests/serving/test_server.py tests/serving/test_between_rounds.py
+	    tests/serving/test_server.py tests/serving/test_beside.py
 
 # The performance suite in full; its times go into a file that pytest-benchmark can compare with later ones.
 perf: $(INSTALLED)

@@ -5,12 +5,15 @@ site.py        from what was typed to what a server is made from
 server.py      starts the engine and vLLM's application, and ends them
 scheduler.py   vLLM's scheduler with users before probes
 admission.py   how many probe tokens a round may hold: the policies
-worker.py      what runs where the weights are: the state, the probe slots, the published slots
+worker.py      what vLLM's worker is asked for; where training is put
+process.py     a process beside the engine's, which shares its weights and slots
+messages.py    how it is called
+training.py    what training is asked for, wherever it is
+state.py       its state, the probe slots, the published slots
 slots.py       adapter slots whose columns hold the past as well
-course.py      the steps, which the engine takes between its rounds
-questions.py   their scores by requests within the engine's process
-passes.py      or by passes between its rounds
-pieces.py      which are made a piece at a time
+course.py      the steps
+passes.py      their scores by passes of the model, in a process
+questions.py   or by requests, within the engine
 probes.py      scores for the server's own process: how versions are judged
 publishing.py  the ring of published versions
 feed.py        minibatches, with examples that came in while it runs

@@ -1,18 +1,20 @@
 """How many probe tokens a scheduling round may hold, so that users hardly notice. Knows no engine, only times and counts.
 
-A user waits for the round that is running when the request comes, and for the probes in the rounds that serve it. So every first
-token has a time to it that was measured, and a part of that which probes caused; the difference is what the user would have seen
-without training. From the last of these pairs the controller works out how many probe tokens keep the tail within its bound. It
-falls to that at once and rises to it in small steps.
+A user waits for the round that is running when the request comes, and for the probes in the rounds that serve it; or, where
+training runs beside rounds, for what they take longer. So every first token has a time to it that was measured, and a part of it
+which probes caused; the difference is what the user would have seen without training. From the last of these pairs the controller
+works out how many probe tokens keep the tail within its bound. It falls to that at once and rises to it in small steps.
 """
 
 from __future__ import annotations
 
 import math
+import random
 import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from bench.errors import UsageError
@@ -21,6 +23,8 @@ POLICIES = ("none", "fixed", "idle-only", "controller")
 WINDOW, AGAIN = 200, 20
 """First tokens that the tail is taken from, and after how many new ones it is looked at."""
 LEAST, STEP = 32, 16
+APART, ROUNDS = 1 / 8, 500
+"""Share of rounds, drawn at random, that have no training beside them, so that its cost is known; and how many are kept."""
 ALONE_S = 10.0
 """So long after the last user the controller takes all there is."""
 SLO = re.compile(r"ttft_p99=(?:\+(?P<share>\d+(?:\.\d+)?)%|(?P<ms>\d+(?:\.\d+)?)ms)")
@@ -65,14 +69,33 @@ class Policy:
         return cls(name, tokens, Slo.parse(slo), most)
 
 
+class Slowdown:
+    """How much longer rounds take with training beside them: the last of both kinds, of those in which users only decode."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[bool, deque[float]] = {beside: deque(maxlen=ROUNDS) for beside in (False, True)}
+
+    def note(self, seconds: float, beside: bool) -> None:
+        self._kinds[beside].append(seconds)
+
+    def share(self) -> float:
+        """Of the time of a round with training beside it, what that caused; 0 where nothing is known."""
+        if not all(self._kinds.values()):
+            return 0.0
+        return max(0.0, 1 - fmean(self._kinds[False]) / fmean(self._kinds[True]))
+
+
 @dataclass
 class Admission:
-    """Changes with every round; times in seconds of one clock."""
+    """Changes with every round; times in seconds of one clock. beside: whether training runs beside rounds, and not in them."""
 
     policy: Policy
+    beside: bool = False
     budget: float = 0.0
     last_user: float = -math.inf
     seen: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=WINDOW))  # measured, added, per token
+    slowdown: Slowdown = field(default_factory=Slowdown)
+    _draw: random.Random = field(default_factory=lambda: random.Random(0))
     _new: int = 0
 
     def __post_init__(self) -> None:
@@ -89,7 +112,9 @@ class Admission:
                 return self.policy.tokens
             case "idle-only":
                 return 0 if users else self.policy.most
-        if waiting:
+        if self.beside and users and self._draw.random() < APART:
+            return 0
+        if waiting > (1 if self.beside else 0):  # training beside them leaves one who waits alone, and several are a burst
             return 0
         return self.policy.most if now - self.last_user > ALONE_S else int(self.budget)
 
@@ -104,13 +129,13 @@ class Admission:
 
     def fitting(self) -> float:
         """The most probe tokens with which the tail would have stayed within the bound, and at least `LEAST`: below that
-        nothing is learned any more, and a tail that a bound forbids without any probe is not theirs. At most the bound's share of
-        a round: probes between the users' tokens make answers last longer, so that more of them share a round, which no first
-        token counts as a wait for probes."""
+        nothing is learned any more, and a tail that a bound forbids without any probe is not theirs. Of probes in rounds at most
+        the bound's share of one: between the users' tokens they make answers last longer, so that more of them share a round,
+        which no first token counts as a wait for probes."""
         alone = [measured - added for measured, added, _ in self.seen]
         tail = percentile(alone, 0.99)
         bound = self.policy.slo.bound(tail)
-        share = bound / tail - 1 if tail else 1.0
+        share = bound / tail - 1 if tail and not self.beside else 1.0
         low, high = self._least, max(self._least, self.policy.most * min(1.0, share))
         while high - low > 1:
             middle = (low + high) / 2

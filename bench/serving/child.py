@@ -37,7 +37,7 @@ class Child:
                 stdout=output,
                 stderr=output,
                 env=environment,
-                start_new_session=True,
+                process_group=0,  # of this session: Linux shares cores out by sessions first, and training gives way to all
             )
         self._guard = guard(self._process.pid)
         try:

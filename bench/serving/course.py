@@ -1,4 +1,4 @@
-"""Steps that the engine takes by itself, between the rounds that serve its users: minibatches come in, losses go out.
+"""Steps that are taken where the weights are, in the engine or in a process beside it: minibatches come in, losses go out.
 
 The server's own process, which users wait for, sends minibatches ahead and reads losses now and then; it takes no part in a step.
 """
@@ -43,7 +43,7 @@ class Scorer(Protocol):
     def ask(self, examples: Batch, adapters: Sequence[Adapter]) -> None: ...
 
     def answers(self) -> Scores | None:
-        """Once all are known."""
+        """Once all are known; raises what the scoring ran into."""
 
 
 class State(Protocol):

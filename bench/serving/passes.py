@@ -1,4 +1,4 @@
-"""What a step scores, as passes of the model between the rounds of its scheduler: no requests, and no keys and values that stay.
+"""What a step scores, as passes of the model in a process beside the engine's: no requests, and no keys and values that stay.
 
 A request costs an engine more than its tokens do. These are the passes of the vllm executor's `--loop resident`: all states of
 some examples in one ragged batch, which reads and writes no block of the pool that users share.
@@ -6,7 +6,7 @@ some examples in one ragged batch, which reads and writes no block of the pool t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,28 +15,25 @@ from bench.data import Batch, Example, Objective
 from bench.executors.vllm.forward import Forward
 from bench.executors.vllm.scoring import Head, option_logprobs
 from bench.serving.course import Adapter, Scores
-from bench.serving.pieces import Pieces
+from bench.serving.process import Count
 from workloads.tasks.ragged import labels_only, tree_rows
 
 
 class Passes:
-    """taken: whether the model's attention is plain enough. slot_of: vLLM's id of an adapter -> its slot. called: whether
-    users came meanwhile. One scoring at a time; another begins where the last is given up."""
+    """taken: whether the model's attention is plain enough. slot_of: vLLM's id of an adapter -> its slot; count: told of every
+    part that was scored, in tokens. One scoring at a time; another begins where the last is given up."""
 
-    def __init__(self, runner: Any, objective: Objective, slot_of: Mapping[int, int], called: Callable[[], bool]) -> None:
+    def __init__(self, runner: Any, objective: Objective, slot_of: Mapping[int, int], count: Count) -> None:
         self.forward, self.head, self._objective = Forward(runner), Head(runner.model), objective
         self.taken = self.forward.shares == 1
         self.forward.packs = True
-        self._going = Pieces(called)
-        if self.taken:
-            self.forward.pauses(self._going)
         limits = runner.scheduler_config
         self._tokens_fit, self._rows_fit = int(limits.max_num_batched_tokens), int(limits.max_num_seqs)
-        self._slot_of = slot_of
+        self._slot_of, self._count = slot_of, count
         self._examples: Batch = ()
         self._slots: list[int] = []
         self._done: list[torch.Tensor] = []
-        self._at, self._tokens = 0, 0
+        self._at, self._failed = 0, ""
 
     def ask(self, examples: Batch, adapters: Sequence[Adapter]) -> None:
         """ValueError for an example that fits in no pass."""
@@ -47,19 +44,24 @@ class Passes:
                 f"an example takes {tokens} tokens in {count} rows over all states; start the server with at least "
                 f"--round-tokens {tokens} --round-requests {count}, or with --probes requests"
             )
-        self._going.give_up()
-        self._examples, self._slots, self._done, self._at = examples, slots, [], 0
+        self._examples, self._slots, self._done, self._at, self._failed = examples, slots, [], 0, ""
 
     @property
     def waits(self) -> bool:
-        return self._going.busy or self._at < len(self._examples)
+        return self._at < len(self._examples)
 
-    def run(self, most: int) -> None:
-        """As many pieces of a pass as have the work of so many tokens, or fewer where users come; and one at least."""
-        if not self._going.busy:
-            part, self._tokens = self._part()
-            self._going.begin(lambda: self._score(part))
-        self._going.go_on(max(1, most * self._going.pieces // self._tokens))
+    @torch.inference_mode()
+    def advance(self) -> None:
+        """One pass over as many examples as fit into it; what it runs into is what `answers` raises."""
+        if not self.waits:
+            return
+        part, tokens = self._part()
+        rows, labels = tree_rows(part, len(self._slots)), labels_only(part, self._objective)
+        try:
+            self._done.append(option_logprobs(self.forward, rows, self._slots, self.head, labels_only=labels).cpu())
+        except Exception as error:
+            self._failed, self._examples = f"{type(error).__name__}: {error}", ()
+        self._count(tokens)
 
     def _part(self) -> tuple[Batch, int]:
         """The next examples, as many as fit into a pass with all states, and the most tokens that they have."""
@@ -74,20 +76,19 @@ class Passes:
         part, self._at = self._examples[self._at : end], end
         return part, tokens
 
-    @torch.inference_mode()
-    def _score(self, part: Batch) -> None:
-        rows, labels = tree_rows(part, len(self._slots)), labels_only(part, self._objective)
-        if self._going.over():
-            self._going.pause()
-        self._done.append(option_logprobs(self.forward, rows, self._slots, self.head, labels_only=labels).cpu())
-
     def answers(self) -> Scores | None:
+        if self._failed:
+            raise RuntimeError(self._failed)
         if self.waits:
             return None
         return [
             [row[: len(example.options)].tolist() for example, row in zip(self._examples, state, strict=True)]
             for state in zip_states(self._done, len(self._slots))
         ]
+
+    def nbytes(self) -> int:
+        """Of the second, packed copy of the weights that products are made with."""
+        return self.forward.products.nbytes() if self.forward.products else 0
 
 
 def _tokens(example: Example) -> int:

@@ -1,19 +1,19 @@
-"""Scores examples in the engine when its users leave room, for the server's own process: how versions are judged."""
+"""Scores examples where training is when its users leave room, for the server's own process: how versions are judged."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from bench.data import Batch
 from bench.serving.course import adapter_of, sent, table
+from bench.serving.messages import Rpc
 
 LEAST_S, MOST_S = 0.002, 0.02
 """How long to wait before asking whether all rows have answered."""
-Rpc = Callable[..., Awaitable[Any]]
 
 
 async def option_logprobs(rpc: Rpc, examples: Batch, adapters: Sequence[Any]) -> torch.Tensor:
@@ -21,7 +21,7 @@ async def option_logprobs(rpc: Rpc, examples: Batch, adapters: Sequence[Any]) ->
     classification by single tokens: up to a constant for each example."""
     loop = asyncio.get_running_loop()
     begin = loop.time()
-    await rpc("zs_score", sent(examples), [*map(adapter_of, adapters)])
-    while (found := await rpc("zs_answers")) is None:
+    await rpc("score", sent(examples), [*map(adapter_of, adapters)])
+    while (found := await rpc("answers")) is None:
         await asyncio.sleep(min(MOST_S, max(LEAST_S, (loop.time() - begin) / 8)))
     return table(found)

@@ -1,4 +1,4 @@
-"""What is to be scored as requests that are made and answered in the engine's own process.
+"""What is to be scored as requests that are made and answered in the engine's own process, for its scheduler's rounds.
 
 The server's process, which users wait for, sends the examples; it neither makes nor reads their requests.
 """
@@ -55,6 +55,16 @@ class Questions:
         self._wanted[request_id] = wanted
         given: dict[str, Any] = {"lora_request": LoRARequest(*adapter), "priority": PRIORITY, "block_hasher": self.hasher}
         return Request(request_id, tokens, parameters, None, **given)
+
+    @property
+    def waits(self) -> bool:
+        """Never for `advance`: the scheduler's rounds bring its requests on."""
+        return False
+
+    def advance(self) -> None: ...
+
+    def nbytes(self) -> int:
+        return 0
 
     def note(self, output: EngineCoreOutput) -> None:
         """Take in what the engine says of a row; a row of an asking that was given up is none of these."""

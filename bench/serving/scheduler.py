@@ -15,10 +15,9 @@ from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
-from bench.executors.vllm.compat import message_waits
 from bench.serving.admission import Admission, Policy
 from bench.serving.course import Course
-from bench.serving.passes import Passes
+from bench.serving.process import Process
 from bench.serving.questions import PREFIX, Questions
 
 ROUNDS = 512
@@ -39,10 +38,10 @@ class UsersFirst(Scheduler):
         self.rounds: deque[tuple[float, float, float]] = deque(maxlen=ROUNDS)  # begin, end, share of probes
         self.cache_probes = False
         self.questions = Questions(self.hold)
-        self.passes: Passes | None = None  # where probes are no requests
-        self.course: Course | None = None
-        self.called = message_waits()  # whether somebody waits for the round to end
-        self._begin = 0.0
+        self.course: Course | None = None  # where probes are requests
+        self.process: Process | None = None  # where they are not
+        self._slower, self._decodes = 0.0, False  # share of the round's time that the process beside it costs; nobody waits
+        self._begin, self._since = 0.0, (0.0, 0.0)
         coordinator: Any = self.kv_cache_manager.coordinator
         name_blocks = coordinator.cache_blocks
 
@@ -55,8 +54,9 @@ class UsersFirst(Scheduler):
 
     def use(self, policy: Policy) -> None:
         """From the next round on, with a fresh view of the users' times."""
-        self.admission = Admission(policy, last_user=self.admission.last_user)
+        self.admission = Admission(policy, self.process is not None, last_user=self.admission.last_user)
         self.rounds.clear()
+        self._since = time.time(), self.process.seconds() if self.process is not None else 0.0
 
     def hold(self, probes: Iterable[Request]) -> None:
         """Hold probes back until rounds have room for them. Those of before are given up."""
@@ -72,7 +72,7 @@ class UsersFirst(Scheduler):
 
         return get_request_block_hasher(self.block_size, get_hash_fn_by_name(self.cache_config.prefix_caching_hash_algo))
 
-    def beside(self, begin: float, end: float) -> None:
+    def took(self, begin: float, end: float) -> None:
         """Between two rounds training kept the engine busy: who waited meanwhile waited for it."""
         self.rounds.append((begin, end, 1.0))
         for waited in self.awaiting.values():
@@ -95,8 +95,13 @@ class UsersFirst(Scheduler):
         users = len(self.requests) - len(self.held) - len(self.inside)
         self._begin = time.time()
         allowed = self.admission.allowed(self._begin, len(self.awaiting), users)
-        if allowed:
-            self._train(allowed if users else self.max_num_scheduled_tokens)
+        if self.process is not None:
+            self.process.allow(allowed) if users else self.process.free()
+            self._slower = self.admission.slowdown.share() if self.process.runs else 0.0
+            self._decodes = bool(users) and not self.awaiting
+        elif allowed and self.course is not None and self.course.advance():
+            begin, self._begin = self._begin, time.time()
+            self.took(begin, self._begin)
         used = sum(request.num_tokens for request in self.inside.values())
         while self.held:
             name, request = next(iter(self.held.items()))
@@ -109,16 +114,6 @@ class UsersFirst(Scheduler):
             self._enqueue_waiting_request(request)
         return super().schedule(*args, **kwargs)
 
-    def _train(self, allowed: int) -> None:
-        """One piece of what training does between two rounds."""
-        begin, busy = self._begin, self.course is not None and self.course.advance()
-        if not busy and self.passes is not None and self.passes.waits:
-            self.passes.run(allowed)
-            busy = True
-        if busy:
-            self._begin = time.time()
-            self.beside(begin, self._begin)
-
     def update_from_output(self, scheduled: SchedulerOutput, *args: Any) -> Any:
         begin, before = self._begin, dict(self.requests)
         outputs = super().update_from_output(scheduled, *args)
@@ -130,7 +125,13 @@ class UsersFirst(Scheduler):
         tokens, end = scheduled.num_scheduled_tokens, time.time()
         if not tokens:
             return outputs
-        share = sum(count for name, count in tokens.items() if name in self.inside) / sum(tokens.values())
+        if self.process is None:
+            share = sum(count for name, count in tokens.items() if name in self.inside) / sum(tokens.values())
+        else:
+            share = self._slower
+            if self._decodes:
+                self.admission.slowdown.note(end - begin, beside=self.process.runs)
+            self._leave()
         self.rounds.append((begin, end, share))
         for name, (came, added) in list(self.awaiting.items()):
             added += (end - begin) * share if came <= begin else 0.0
@@ -147,16 +148,26 @@ class UsersFirst(Scheduler):
         for name in list(self.requests) if names is None else names:
             self.held.pop(name, None)
             self.awaiting.pop(name, None)
-        return super().finish_requests(names, finished_status)
+        finished = super().finish_requests(names, finished_status)
+        self._leave()
+        return finished
+
+    def _leave(self) -> None:
+        """No further round may come: with nobody there training runs."""
+        if self.process is not None and not self.requests:
+            self.process.free()
 
     def get_num_unfinished_requests(self) -> int:
-        beside = [work for work in (self.passes, self.course) if work is not None and work.waits]
-        return super().get_num_unfinished_requests() + len(self.held) + len(beside)
+        steps = self.course is not None and self.course.waits
+        return super().get_num_unfinished_requests() + len(self.held) + steps
 
     def facts(self) -> dict[str, Any]:
-        """share: of the last rounds' wall clock, what went into probes."""
+        """share: of the last rounds' wall clock, what went into probes; of a process beside them, the share of a core that it has
+        had since the policy was set."""
         spent = sum((end - begin) * share for begin, end, share in self.rounds)
         wall = self.rounds[-1][1] - self.rounds[0][0] if self.rounds else 0.0
+        if self.process is not None:
+            spent, wall = self.process.seconds() - self._since[1], time.time() - self._since[0]
         inside = sum(name in self.requests for name in self.inside)
         return self.admission.facts() | {
             "share": spent / wall if wall else 0.0,

@@ -26,7 +26,10 @@ from bench.shadowing import child_environment
 from workloads.steps import rounds
 
 if TYPE_CHECKING:
+    from bench.serving.course import Adapter
+    from bench.serving.messages import Rpc
     from bench.serving.trainer import Trainer
+    from workloads.directions import Layout
 
 WORKER, SCHEDULER = "bench.serving.worker.ServingWorker", "bench.serving.scheduler.UsersFirst"
 BASE = "base"
@@ -185,13 +188,8 @@ async def _trainer(site: Site, durable: Durable, llm: Any, models: Any, probes: 
     async def rpc(name: str, *args: Any) -> Any:
         return (await llm.collective_rpc(name, args=args))[0]
 
-    shapes = {name: list(shape) for name, shape in scoped.items()}
     ids = [request.lora_int_id for request in slots]
-    named = [*map(adapter_of, slots[:probes])]
-    asked = (task.objective, task.single_token_options, options.probes != "requests")
-    set_up = await rpc("zs_setup", spec.to_json(), shapes, named, ids[probes:], *asked)
-    if options.probes == "passes" and not set_up["passes"]:
-        raise UsageError("--probes passes: takes a CPU and a model with plain causal attention; use --probes requests")
+    engine, training = await _training(site, llm, scoped, [*map(adapter_of, slots[:probes])], ids[probes:], folder)
     ring = Ring(models, ids[probes:], path)
     ring.watch(llm)
     ring.list_by_name()
@@ -200,10 +198,30 @@ async def _trainer(site: Site, durable: Durable, llm: Any, models: Any, probes: 
     checked = Checked(spec.task, TaskOptions.of(spec.to_json()), site.source, task, longest)
     if task.max_tokens > longest:
         raise UsageError(f"--task {spec.task}: its longest row has {task.max_tokens} tokens, the model serves {longest}")
-    parts = (spec, options, task, make_workload(spec), rpc, ring, durable, feed, checked)
+    parts = (spec, options, task, make_workload(spec), engine, training, ring, durable, feed, checked)
     trainer = Trainer(*parts, total=site.total, admission={})
     await trainer.use({"policy": options.policy, "probe_tokens": options.probe_tokens, "slo": options.slo})
     return trainer
+
+
+async def _training(site: Site, llm: Any, scoped: Layout, probes: list[Adapter], ring: list[int], folder: str) -> tuple[Rpc, Rpc]:
+    """How to call the engine and training, once training is there: beside the engine, or in it."""
+    from bench.serving.messages import Caller
+
+    async def engine(name: str, *args: Any) -> Any:
+        return (await llm.collective_rpc(name, args=args))[0]
+
+    async def within(name: str, *args: Any) -> Any:
+        return await engine("zs_call", name, *args)
+
+    spec, options, task = site.spec, site.options, site.task
+    shapes, path = {name: list(shape) for name, shape in scoped.items()}, os.path.join(folder, "training")
+    asked = (task.objective, task.single_token_options, path if options.probes != "requests" else None)
+    if await engine("zs_setup", spec.to_json(), shapes, probes, ring, *asked):
+        return engine, await Caller.connect(path)
+    if options.probes == "passes":
+        raise UsageError("--probes passes: takes a CPU and a model with plain causal attention; use --probes requests")
+    return engine, within
 
 
 async def _announce(app: Any, llm: Any, host: str, port: int, trainer: Trainer, training: asyncio.Task[None]) -> None:

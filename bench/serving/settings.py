@@ -28,7 +28,7 @@ class ServeOptions:
     probe_tokens: int = setting(SERVING, "Most probe tokens of a round under --policy fixed.", "128", 128, least=1)
     probes: str = setting(
         SERVING,
-        "requests of the scheduler, or passes between its rounds (CPU); auto: passes where they can be.",
+        "requests of the scheduler, or passes in a process beside it (CPU); auto: passes where they can be.",
         "auto",
         "auto",
         choices=PROBES,

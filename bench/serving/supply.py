@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from itertools import islice
+from typing import Any
 
 from bench.data import Batch
 from bench.serving.course import Done, sent
 from bench.serving.feed import Feed
-from bench.serving.probes import Rpc
+from bench.serving.messages import Rpc
 
 AHEAD = 4
 """So many minibatches are drawn ahead; a row that is posted meanwhile comes after them."""
@@ -18,13 +19,15 @@ LEAST_S, MOST_S = 0.005, 0.1
 
 
 class Supply:
-    """inside: minibatches that the engine has, or whose losses nobody has fetched; done: fetched, and for the caller to take."""
+    """inside: minibatches that training has, or whose losses nobody has fetched; done: fetched, and for the caller to take;
+    facts: how training stood then."""
 
     def __init__(self, rpc: Rpc, feed: Feed) -> None:
         self._rpc, self._feed, self.inside = rpc, feed, 0
         self._drawn: deque[Batch] = deque()  # of steps that are not done, those that the engine has first
         self.done: deque[Done] = deque()
         self._took_s = 0.0
+        self.facts: dict[str, Any] = {}
 
     @property
     def drawn(self) -> int:
@@ -38,17 +41,18 @@ class Supply:
         while len(self._drawn) < wanted:
             self._drawn.append(self._feed.next(step + len(self._drawn)))
         more = [sent(batch) for batch in islice(self._drawn, self.inside, wanted)]
-        await self._rpc("zs_train", step + self.inside, more)
+        await self._rpc("train", step + self.inside, more)
         self.inside += len(more)
 
     async def hold(self) -> None:
         """Let no further step begin. What was drawn is sent again later."""
-        self.inside = await self._rpc("zs_hold")
+        self.inside = await self._rpc("hold")
 
     async def fetch(self) -> str | None:
         """After a while in which steps may end, those that are done; what went wrong in the engine, if something did."""
         await asyncio.sleep(min(max(self.inside * self._took_s / 2, LEAST_S), MOST_S))
-        found = await self._rpc("zs_trained")
+        found = await self._rpc("trained")
+        self.facts = found["facts"]
         for fields in found["done"]:
             self.done.append(Done(*fields))
             self._took_s = self.done[-1].seconds

@@ -21,13 +21,15 @@ from bench.journal.entries import ExamplesEntry, PublishedEntry, StepEntry
 from bench.serving.admission import Policy
 from bench.serving.durable import Durable
 from bench.serving.feed import Checked, Feed
-from bench.serving.probes import Rpc, option_logprobs
+from bench.serving.messages import Rpc
+from bench.serving.probes import option_logprobs
 from bench.serving.publishing import Refused, Ring
 from bench.serving.settings import ServeOptions
 from bench.serving.supply import Supply
 from workloads.tasks.judge import judge
 
 POLL_S, PATIENCE_S, RECENT = 0.01, 10.0, 50
+WAITS = "the step that is under way waits for users; try again, or POST /training/start with another policy"
 
 
 @dataclass
@@ -38,7 +40,8 @@ class Trainer:
     options: ServeOptions
     task: TaskData
     workload: Workload
-    rpc: Rpc
+    engine: Rpc
+    training: Rpc
     ring: Ring
     durable: Durable
     feed: Feed
@@ -56,7 +59,7 @@ class Trainer:
     _between: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while the state or a slot changes
 
     def __post_init__(self) -> None:
-        self.supply = Supply(self.rpc, self.feed)
+        self.supply = Supply(self.training, self.feed)
 
     @property
     def step(self) -> int:
@@ -73,9 +76,10 @@ class Trainer:
         self.publishes_itself = history.served == max((entry.version for entry in history.published), default=0)
         start, newest = 0, self.durable.newest()
         if newest is not None:
-            await self.rpc("zs_restore", str(self.durable.path), asdict(newest))
+            await self.training("restore", str(self.durable.path), asdict(newest))
             start = newest.step
-        await self.rpc("zs_replay", start, [entry.losses for entry in history.steps[start:]])
+        await self.training("replay", start, [entry.losses for entry in history.steps[start:]])
+        self.supply.facts = await self.training("facts")
         slot = self.ring.free()
         assert slot is not None
         await self._bring(slot, history.served)
@@ -120,9 +124,7 @@ class Trainer:
             async with asyncio.timeout(PATIENCE_S):
                 await self._between.acquire()
         except TimeoutError:
-            raise Refused(
-                "the step that is under way waits for users; try again, or POST /training/start with another policy"
-            ) from None
+            raise Refused(WAITS) from None
         finally:
             self._turns -= 1
         try:
@@ -137,7 +139,7 @@ class Trainer:
         if not (isinstance(name, str) and isinstance(slo, str)) or isinstance(tokens, bool):
             raise UsageError("policy and slo are texts, probe_tokens is a whole number")
         Policy.of(name, tokens, slo, self.options.round_tokens)
-        await self.rpc("zs_policy", name, tokens, slo)
+        await self.engine("zs_policy", name, tokens, slo)
         self.admission = wanted
 
     async def _steps(self) -> None:
@@ -195,7 +197,7 @@ class Trainer:
         slot = self.ring.free()
         if slot is None:
             return False
-        await self.rpc("zs_publish", slot)
+        await self.training("publish", slot)
         version = 1 + max((entry.version for entry in self.durable.history.published), default=0)
         loss, accuracy = await self._judge(self.ring.fill(slot, version))
         good = always or self.judged.loss is None or loss <= self.judged.loss
@@ -243,8 +245,7 @@ class Trainer:
         """What GET /training answers."""
         steps, ends = self.durable.history.steps, self._ends
         rate = (len(ends) - 1) / (ends[-1] - ends[0]) if len(ends) > 1 and self.on.is_set() else 0.0
-        found = await self.rpc("zs_facts")
-        longest = found["compression"].pop("longest_s")
+        found, known = await self.engine("zs_facts"), self.supply.facts
         return {
             "training": self.on.is_set(),
             "step": self.step,
@@ -262,15 +263,16 @@ class Trainer:
             "publishes_itself": self.publishes_itself and bool(self.options.publish_every),
             "examples_waiting": len(self.feed.waiting),
             "readers": {str(slot): count for slot, count in self.ring.readers.items() if slot and count},
-            "longest_compression_s": longest,
             "error": self.error,
             **found,
+            **known,
+            "memory_bytes": found["memory_bytes"] | known["memory_bytes"],
         }
 
     async def _judge(self, adapter: Any) -> tuple[float, float | None]:
         """Loss and score of a version on the dev split."""
         examples = (self.task.dev or self.task.eval)[: self.options.dev_examples]
-        (scores,) = await option_logprobs(self.rpc, examples, [adapter])
+        (scores,) = await option_logprobs(self.training, examples, [adapter])
         found = judge(self.task, examples, scores)
         if not math.isfinite(found.loss):
             raise ValueError(f"the dev loss after {self.step} steps is not finite; use a lower --learning-rate or --eps")
@@ -281,18 +283,18 @@ class Trainer:
         newest = self.durable.newest()
         if newest is not None and newest.step == self.step:
             return
-        await self.rpc("zs_save", str(self.durable.path), self.step)
-        while (entry := await self.rpc("zs_saved")) is None:
+        await self.training("save", str(self.durable.path), self.step)
+        while (entry := await self.training("saved")) is None:
             await asyncio.sleep(POLL_S)
         self.durable.snapshot(entry)
 
     async def _bring(self, slot: int, version: int) -> None:
         """Write a published version into a slot that nobody reads."""
         if version == 0:
-            await self.rpc("zs_clear", slot)
+            await self.training("clear", slot)
         else:
             entry = self.durable.of_version(version)
             if entry is None:
                 raise Refused(f"version {version}: its snapshot is not kept any more")
-            await self.rpc("zs_load", slot, str(self.durable.path), asdict(entry))
+            await self.training("load", slot, str(self.durable.path), asdict(entry))
         self.ring.fill(slot, version)

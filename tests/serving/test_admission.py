@@ -7,13 +7,13 @@ import random
 import pytest
 
 from bench.errors import UsageError
-from bench.serving.admission import ALONE_S, Admission, Policy, Slo, percentile
+from bench.serving.admission import ALONE_S, APART, Admission, Policy, Slo, Slowdown, percentile
 
 MOST = 512
 
 
-def admission(name: str, slo: str = "ttft_p99=+15%") -> Admission:
-    return Admission(Policy.of(name, 64, slo, MOST))
+def admission(name: str, slo: str = "ttft_p99=+15%", beside: bool = False) -> Admission:
+    return Admission(Policy.of(name, 64, slo, MOST), beside)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,35 @@ def test_what_a_round_takes(name: str, nobody: int, decoding: int, burst: int) -
     assert found.allowed(1.0, waiting=0, users=3) == decoding
     assert found.allowed(2.0, waiting=5, users=8) == burst
     assert found.allowed(2.1, waiting=0, users=3) == decoding  # and it recovers with the next round
+
+
+@pytest.mark.parametrize(("waiting", "some"), [(0, True), (1, True), (2, False), (9, False)])
+def test_beside_the_rounds_it_stands_still_in_a_burst_and_now_and_then_to_know_what_it_costs(waiting: int, some: bool) -> None:
+    found = admission("controller", beside=True)
+    given = [found.allowed(0.0, waiting=waiting, users=10) for _ in range(4000)]
+    apart = given.count(0) / len(given)
+    assert abs(apart - APART) < 0.02 if some else apart == 1
+    assert set(given) == {0, 32} if some else {0}
+    assert found.allowed(0.0, waiting=0, users=0) > 0
+
+
+@pytest.mark.parametrize("slower", [0.0, 0.1, 0.5])
+def test_what_it_costs_is_read_off_rounds_of_both_kinds(slower: float) -> None:
+    draw, found = random.Random(2), Slowdown()
+    for number in range(8000):
+        beside = bool(number % 8)
+        assert number > 1 or found.share() == 0.0
+        found.note((0.004 + draw.expovariate(1000)) * (1 + slower * beside), beside)
+    assert found.share() == pytest.approx(slower / (1 + slower), abs=0.04)
+
+
+def test_with_training_beside_them_that_costs_nothing_rounds_get_all_there_is() -> None:
+    """And where it makes them twice as long, the least."""
+    for added, budget in ((0.0, MOST), (0.015, 32)):
+        found = admission("controller", beside=True)
+        for _ in range(1000):
+            found.first_token(0.030, added)
+        assert found.budget == pytest.approx(budget, abs=2)
 
 
 def test_after_a_user_left_the_controller_stays_careful_for_a_while() -> None:

@@ -6,11 +6,8 @@ Imports vLLM inside functions alone, so that `doctor` can ask without it.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
-from queue import Queue
-from types import FrameType
 from typing import Any, NamedTuple
 
 DEFAULT, NEWEST = "0.26.0", "0.33.0"
@@ -57,18 +54,3 @@ def blocks_of(backend: Any, size: int) -> Any:
     if any(size % (one.base if isinstance(one, MultipleOf) else one) == 0 for one in backend.get_supported_kernel_block_sizes()):
         return backend
     return type(backend.__name__, (backend,), {"get_supported_kernel_block_sizes": staticmethod(lambda *_: [MultipleOf(size)])})
-
-
-def message_waits() -> Callable[[], bool]:
-    """Whether something came for the engine since its round began. To be asked for while the engine is built, in its process.
-
-    Messages lie in a queue of the engine until its round is over, and nothing that vLLM hands out leads there: the engine is
-    among the callers.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        queue = getattr(frame.f_locals.get("self"), "input_queue", None)
-        if isinstance(queue, Queue):
-            return lambda: bool(queue.queue)
-        frame = frame.f_back
-    raise LookupError("the engine's queue is not where vLLM has had it; this version was not tried")

@@ -24,7 +24,6 @@ from bench.executors.vllm.graphs import CudaRecorder, Recordings, Staged
 from bench.executors.vllm.last_layer import LastLayer
 from bench.executors.vllm.lora import SegmentedLora, UnfusedLora, segments
 from bench.executors.vllm.packing import Packed, Reach, pack
-from bench.executors.vllm.pauses import Pauses, Turn
 from bench.executors.vllm.shards import recording
 from bench.executors.vllm.switch import Switch
 from bench.executors.vllm.whole_rows import Kernel, TritonRows, WholeRows, share_kv_pool
@@ -54,7 +53,6 @@ class Forward:
             activate_in_place(runner.model)
         self._whole: WholeRows | None = None
         self._last: LastLayer | None = None
-        self._pauses: Pauses | None = None
         if not runner.vllm_config.cache_config.enable_prefix_caching:
             share_kv_pool(runner)
             if not on_cpu:
@@ -69,13 +67,6 @@ class Forward:
         last = LastLayer(self.runner.model) if rows.taken and kernel.goes_on else None
         self._last = last if last is not None and last.taken else None
         return rows.taken
-
-    def pauses(self, turn: Turn) -> None:
-        """From now on passes stand still when it is not their turn, and the runner may make others. They are not to be compiled,
-        recorded or `pooled`."""
-        found = [self._whole, self.products, *(self._last.switches if self._last is not None else [])]
-        switches = [switch for switch in found if switch is not None]
-        self._pauses = Pauses(self.runner.model, turn, switches, self._manager)
 
     def use_lora(self, form: str) -> None:
         """`fused`: vLLM's LoRA kernels for this platform; `unfused`: plain products per layer and probe."""
@@ -217,13 +208,10 @@ class Forward:
     ) -> torch.Tensor:
         runner = self.runner
         wanted: list[tuple[Switch | None, bool]] = [(self._whole, whole), (self.products, self.packs), (self._last, cut)]
-        switches = [switch for switch, on in wanted if switch is not None and on]
-        positions = runner.positions[:padded]
-        if self._pauses is not None:
-            switches, positions = [*switches, self._pauses], positions.clone()
         with ExitStack() as during:
-            for switch in switches:
-                during.enter_context(switch.during(True))
+            for switch, on in wanted:
+                if switch is not None and on:
+                    during.enter_context(switch.during(True))
             forward = set_forward_context(
                 metadata,
                 runner.vllm_config,
@@ -236,7 +224,7 @@ class Forward:
             during.enter_context(forward)
             return runner.model(
                 input_ids=runner.input_ids.gpu[:padded],
-                positions=positions,
+                positions=runner.positions[:padded],
                 intermediate_tensors=None,
                 inputs_embeds=None,
             )

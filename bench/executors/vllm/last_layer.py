@@ -37,11 +37,6 @@ class LastLayer(Switch):
         self._lora: SegmentedLora | None = None
         self._segments: list[tuple[int, int, int]] = []
 
-    @property
-    def switches(self) -> list[Switch]:
-        """What is on during a pass, or a part of it."""
-        return [self, self._attention]
-
     def take(self, packed: Packed, wanted: Ints, slots: list[int], lora: SegmentedLora | None) -> None:
         """The batch of the pass that comes. wanted: index into its tokens, as many for every probe; slots: of the probes."""
         each, self._tokens = len(wanted) // len(slots), len(packed.slots)

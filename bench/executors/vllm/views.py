@@ -5,6 +5,7 @@ vLLM merges q, k and v (and gate and up) into one matrix and may pad the vocabul
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,6 +58,20 @@ def clear_slots(manager: Any) -> None:
     for module in manager.modules.values():
         for tensor in (*getattr(module, "lora_a_stacked", ()), *getattr(module, "lora_b_stacked", ())):
             tensor.zero_()
+
+
+def share_slots(manager: Any) -> None:
+    """Move the slots of a manager's adapters to memory that a process made by `fork` goes on to share. On a CPU, before anything
+    holds a view of them."""
+    for module in manager.modules.values():
+        for name in ("lora_a_stacked", "lora_b_stacked"):
+            if hasattr(module, name):
+                setattr(module, name, tuple(map(_shared, getattr(module, name))))
+
+
+def _shared(tensor: torch.Tensor) -> torch.Tensor:
+    memory = mmap.mmap(-1, tensor.numel() * tensor.element_size())
+    return torch.frombuffer(memory, dtype=tensor.dtype).view(tensor.shape).copy_(tensor)
 
 
 def lora_slices(manager: Any, layout: Layout) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

@@ -1,20 +1,26 @@
-"""Probes that are passes between the scheduler's rounds: what training scores, what its users read, and what is left behind."""
+"""Training in a process beside the engine's: what it scores, what users read meanwhile, and what is left when it is gone."""
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
-from live import Crowd, Live, logprobs, prompt, serving
+from live import TOKEN, Crowd, Live, logprobs, prompt, serving
 
 from baselines.eager.executor import EagerExecutor
 from bench.journal.file import read_journal
 from bench.registry import make_workload
+from bench.serving import process
 from workloads.steps import scored
 from workloads.tasks.batches import batch_stream
 from workloads.tasks.load import load_task
@@ -59,3 +65,50 @@ def test_losses_are_those_of_the_eager_loop(live: Live, opt_tiny: Any) -> None:
             executor.apply(workload.update(step, recorded))
     finally:
         executor.close()
+
+
+def training_process(live: Live) -> int:
+    """Of the server, by its name."""
+    assert live.process is not None
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            pid, rest = path.read_text().split(" (", 1)
+            name, fields = rest.rsplit(") ", 1)
+            if name == process.NAME and int(fields.split()[2]) == live.process.pid:
+                return int(pid)
+    raise AssertionError("no process trains")
+
+
+def test_it_stands_still_while_users_are_there_and_goes_on_after_them(live: Live) -> None:
+    live.post("start", policy="idle-only")
+    pid, seen = training_process(live), list[str]()
+    live.until(live.training()["step"] + 1)
+    body = {"model": "base", "prompt": prompt(8), "max_tokens": 100, "ignore_eos": True, "stream": True}
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with httpx.stream("POST", live.url + "/v1/completions", json=body, headers=headers, timeout=120) as answer:
+        for line in answer.iter_lines():
+            seen += [Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0]] if line.startswith("data: {") else []
+    assert len(seen) == 100 and set(seen[5:95]) == {"T"}
+    live.until(live.training()["step"] + 2)
+    live.post("stop")
+
+
+def test_where_it_is_killed_users_are_served_on_and_the_server_started_again_goes_on(live: Live) -> None:
+    live.post("publish")
+    question = prompt(30)
+    answer, before = logprobs(live.ask("tuned", question, 8)), live.training()
+    live.post("start", policy="none")
+    os.kill(training_process(live), signal.SIGKILL)
+    while (found := live.training())["error"] is None:
+        time.sleep(0.05)
+    assert "has ended; start the server again" in found["error"] and not found["training"]
+    refused = live.call("POST", "/training/publish", {})
+    assert refused.status_code == 409 and "has ended" in refused.json()["error"]
+    assert logprobs(live.ask("tuned", question, 8, cache_salt="past the cache")) == answer
+    live.end()
+    live.start()
+    after = live.training()
+    assert after["version"] == before["version"] and after["step"] >= before["step"]
+    assert logprobs(live.ask("tuned", question, 8)) == answer
+    live.post("start")
+    live.until(after["step"] + 2)
