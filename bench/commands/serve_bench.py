@@ -68,6 +68,14 @@ class Plan:
         if self.users.trace and not Path(self.users.trace).is_file():
             raise UsageError(f"--trace {self.users.trace}: no such file; give JSON lines as `vllm bench serve` reads them")
 
+    def requests(self, rate: float) -> int:
+        """Of a stretch; a trace has no more than it has."""
+        wanted = max(2, round(rate * self.seconds))
+        if not self.users.trace:
+            return wanted
+        with open(self.users.trace, encoding="utf-8") as lines:
+            return min(wanted, sum(1 for line in lines if line.strip()))
+
 
 @dataclass
 class Point:
@@ -183,7 +191,7 @@ class Bench:
         counted = [control.counter(f"vllm:prefix_cache_{what}_total") for what in ("hits", "queries")]
         before, begin = control.facts(), time.perf_counter()
         with utilization() as used:
-            seen = self.generator.run("tuned", point.rate, max(2, round(point.rate * plan.seconds)), 1000 + index)
+            seen = self.generator.run("tuned", point.rate, plan.requests(point.rate), 1000 + index)
         spent, after = time.perf_counter() - begin, control.facts()
         hits, queries = (control.counter(f"vllm:prefix_cache_{what}_total") for what in ("hits", "queries"))
         control.post("stop")

@@ -6,7 +6,7 @@ the newest snapshot are redone from their losses, and `tuned` is the version tha
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,10 @@ CHOSEN = ("device", "steps")
 
 
 class Durable:
-    """folder: of one server at a time. digests: of the model and the data, which have to be the same ones later."""
+    """folder: of one server at a time. digests: of the model and the data, which have to be the same ones later.
+
+    history, last: what the folder held, until it is forgotten, and the last step that is done
+    """
 
     def __init__(self, folder: str, spec: RunSpec, digests: dict[str, str]) -> None:
         self.path = Path(folder).absolute() / NAME
@@ -46,6 +49,7 @@ class Durable:
                 facts = spec.to_json(), version, environment(spec.device), source()
                 self._writer.write(header_entry(Result(new_id(), utc_now(), "passed", *facts, data=digests), RunOptions()))
                 self.history = History()
+            self.last = self.history.steps[-1] if self.history.steps else None
         except BaseException:
             self._writer.close()
             raise
@@ -63,9 +67,18 @@ class Durable:
             )
         return journal.sessions.get(0, History())
 
+    def forget(self) -> None:
+        """The steps and rows that the folder held: Python looks through all there is when it collects garbage, and users wait."""
+        self.history = replace(self.history, events=[], steps=[], examples=[])
+
+    @property
+    def steps(self) -> int:
+        """That are done."""
+        return 0 if self.last is None else self.last.step + 1
+
     def step(self, entry: StepEntry) -> None:
         self._write("step", asdict(entry))
-        self.history.steps.append(entry)
+        self.last = entry
 
     def snapshot(self, entry: dict[str, Any]) -> None:
         self.history.snapshots.append(SnapshotEntry(**entry))
@@ -83,7 +96,6 @@ class Durable:
 
     def examples(self, entry: ExamplesEntry) -> None:
         """On the disk when this returns."""
-        self.history.examples.append(entry)
         self._write("examples", asdict(entry), sync=True)
 
     def newest(self) -> SnapshotEntry | None:
@@ -99,8 +111,10 @@ class Durable:
         """Keep the newest snapshots, those of the last versions, and that of the one which is served."""
         wanted = [entry.version for entry in self.history.published[-KEPT_VERSIONS:]] + [self.history.served]
         kept = [entry for version in wanted if (entry := self.of_version(version))]
-        newest = [entry for entry in self.history.snapshots if self._there(entry)][-KEPT:]
-        Snapshots(self.path, 0).prune({entry.file for entry in (*kept, *newest)})
+        there = [entry for entry in self.history.snapshots if self._there(entry)]
+        files = {entry.file for entry in (*kept, *there[-KEPT:])}
+        Snapshots(self.path, 0).prune(files)
+        self.history.snapshots[:] = [entry for entry in there if entry.file in files]
 
     def close(self) -> None:
         self._writer.close()

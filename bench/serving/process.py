@@ -81,9 +81,9 @@ def start(make: Callable[[Count], Work | None], path: str, most: int) -> Process
     with mine, theirs, socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen(1)
-        pid = os.fork()
+        engine, pid = os.getpid(), os.fork()
         if not pid:
-            _run(make, listener, theirs, scored)
+            _run(make, listener, theirs, scored, engine)
         theirs.close()
         said = json.loads(mine.makefile().read() or '{"error": "the process that trains has ended"}')
     if said.get("works"):
@@ -94,11 +94,13 @@ def start(make: Callable[[Count], Work | None], path: str, most: int) -> Process
     return None
 
 
-def _run(make: Callable[[Count], Work | None], listener: socket.socket, starter: socket.socket, scored: Any) -> NoReturn:
+def _run(
+    make: Callable[[Count], Work | None], listener: socket.socket, starter: socket.socket, scored: Any, engine: int
+) -> NoReturn:
     """In the new process: it never comes back to what its copy of the engine was doing."""
     status = 1
     try:
-        _set_apart()
+        _set_apart(engine)
 
         def count(tokens: int) -> None:
             scored[0] += tokens
@@ -119,13 +121,18 @@ def _run(make: Callable[[Count], Work | None], listener: socket.socket, starter:
         os._exit(status)
 
 
-def _set_apart() -> None:
+def _set_apart(engine: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # the engine's to obey
         signal.signal(number, signal.SIG_IGN)
     libc = ctypes.CDLL(None)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     libc.prctl(PR_SET_NAME, NAME.encode())
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    if os.getppid() != engine:
+        raise ChildProcessError("the engine has ended")
+    try:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except PermissionError:  # some containers have no other policies
+        os.nice(19)
     torch.set_num_threads(1)  # a pool of threads does not outlive a fork
 
 

@@ -26,6 +26,7 @@ class Trained:
         self.shares_v = workload_class(spec.workload).kind == "lowrank"
         self.slot_of = {adapter: manager.lora_index_to_id.index(adapter) for adapter in (*probes, *ring)}
         self.slots = StackedSlots(lora_slices(manager, layout), layout, spec.rank, accumulates=self.shares_v)
+        self.slot_bytes = self.slots.nbytes()
         update = 0 if self.shares_v else len({probe.direction for probe in self.workload.plan(0)}) * spec.rank
         self.room = self.slots.room - update  # a state is published with its last update, whose columns are its own
         self.stack = self.fresh()

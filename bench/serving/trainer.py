@@ -7,7 +7,7 @@ import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ from workloads.tasks.judge import judge
 
 POLL_S, PATIENCE_S, RECENT = 0.01, 10.0, 50
 WAITS = "the step that is under way waits for users; try again, or POST /training/start with another policy"
+READ = "all slots of published versions are being read; try again, or start with more --versions"
 
 
 @dataclass
@@ -64,7 +65,7 @@ class Trainer:
     @property
     def step(self) -> int:
         """Steps that are done."""
-        return len(self.durable.history.steps)
+        return self.durable.steps
 
     async def begin(self) -> None:
         """Bring back what the journal holds; `tuned` is readable afterwards."""
@@ -74,10 +75,10 @@ class Trainer:
         for step in range(self.step):
             self.feed.next(step)
         self.publishes_itself = history.served == max((entry.version for entry in history.published), default=0)
-        start, newest = 0, self.durable.newest()
+        newest = self.durable.newest()
         if newest is not None:
             await self.training("restore", str(self.durable.path), asdict(newest))
-            start = newest.step
+        start = newest.step if newest else 0
         await self.training("replay", start, [entry.losses for entry in history.steps[start:]])
         self.supply.facts = await self.training("facts")
         slot = self.ring.free()
@@ -86,8 +87,9 @@ class Trainer:
         self.ring.switch(slot)
         self.judged = next((entry for entry in reversed(history.published) if entry.version == history.served), self.judged)
         if self.judged.loss is None:
-            loss, accuracy = await self._judge(self.ring.fill(slot, history.served))
-            self.judged = PublishedEntry(history.served, self.judged.step, loss, accuracy)
+            found = await self._judge(self.ring.fill(slot, history.served))
+            self.judged = PublishedEntry(history.served, self.judged.step, *found)
+        self.durable.forget()
 
     async def run(self) -> None:
         """Until it is cancelled. What breaks training stops it and is told; users are served on."""
@@ -110,11 +112,10 @@ class Trainer:
         """After the step that is under way; whether that is over yet: users may keep its probes waiting."""
         self.on.clear()
         self._ends.clear()
-        try:
+        with suppress(Refused):
             async with self._turn():
                 return True
-        except Refused:
-            return False
+        return False
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -187,7 +188,7 @@ class Trainer:
             if not self.step:
                 raise Refused("nothing was learned yet; POST /training/start first")
             if not await self._publish(always=True):
-                raise Refused("all slots of published versions are being read; try again, or start with more --versions")
+                raise Refused(READ)
             self.publishes_itself = True
             return self.judged
 
@@ -224,7 +225,7 @@ class Trainer:
             if slot is None:
                 slot = self.ring.free()
                 if slot is None:
-                    raise Refused("all slots of published versions are being read; try again, or start with more --versions")
+                    raise Refused(READ)
                 await self._bring(slot, wanted)
             self.durable.served(wanted)
             self.ring.switch(slot)
@@ -243,22 +244,22 @@ class Trainer:
 
     async def facts(self) -> dict[str, Any]:
         """What GET /training answers."""
-        steps, ends = self.durable.history.steps, self._ends
+        last, ends, judged = self.durable.last, self._ends, self.judged
         rate = (len(ends) - 1) / (ends[-1] - ends[0]) if len(ends) > 1 and self.on.is_set() else 0.0
         found, known = await self.engine("zs_facts"), self.supply.facts
         return {
             "training": self.on.is_set(),
             "step": self.step,
             "steps": self.total,
-            "loss": sum(steps[-1].losses) / len(steps[-1].losses) if steps else None,
-            "losses": steps[-1].losses if steps else None,
+            "loss": sum(last.losses) / len(last.losses) if last else None,
+            "losses": last.losses if last else None,
             "steps_per_s": rate,
             "share_of_capacity": found["admission"].pop("share"),
             "version": self.ring.version,
-            "version_step": self.judged.step,
-            "stale_steps": self.step - self.judged.step,
-            "dev_loss": self.judged.loss,
-            "dev_accuracy": self.judged.accuracy,
+            "version_step": judged.step,
+            "stale_steps": self.step - judged.step,
+            "dev_loss": judged.loss,
+            "dev_accuracy": judged.accuracy,
             "publish_s": list(self.latency_s)[-1] if self.latency_s else None,
             "publishes_itself": self.publishes_itself and bool(self.options.publish_every),
             "examples_waiting": len(self.feed.waiting),
@@ -280,8 +281,7 @@ class Trainer:
 
     async def _save(self) -> None:
         """A snapshot of the state as it stands, unless there is one."""
-        newest = self.durable.newest()
-        if newest is not None and newest.step == self.step:
+        if (newest := self.durable.newest()) and newest.step == self.step:
             return
         await self.training("save", str(self.durable.path), self.step)
         while (entry := await self.training("saved")) is None:

@@ -106,7 +106,6 @@ class Training:
         return asdict(self._saving.result()) if self._saving is not None and self._saving.done() else None
 
     def facts(self) -> dict[str, Any]:
-        state, packed = self.state, self.scorer.nbytes()
-        memory = {"adapter_slots": state.slots.nbytes(), "state": state.stack.nbytes(), "packed_weights": packed}
-        longest = self.course.longest_compression_s
-        return {"compression": state.stack.facts(), "longest_compression_s": longest, "memory_bytes": memory}
+        slots, stack, longest = self.state.slot_bytes, self.state.stack, self.course.longest_compression_s
+        memory = {"adapter_slots": slots, "state": stack.nbytes(), "packed_weights": self.scorer.nbytes()}
+        return {"compression": stack.facts(), "longest_compression_s": longest, "memory_bytes": memory}

@@ -22,7 +22,7 @@ class Numbers:
 
     def __init__(self, workload: str, loss: float = 1.0, matrices: int = 0) -> None:
         self.workload = make_workload(specification({"workload": workload}))
-        self.loss, self.matrices, self.ready = loss, matrices, True
+        self.loss, self.matrices, self.ready, self.broken = loss, matrices, True, False
         self.told, self.asked = list[tuple[object, ...]](), 0
 
     def apply(self, step: int, losses: list[float]) -> None:
@@ -46,6 +46,8 @@ class Numbers:
         self.told.append(("ask", len(examples), self.asked))
 
     def answers(self) -> Scores | None:
+        if self.broken:
+            raise RuntimeError("out of memory")
         gap = -self.loss if math.isfinite(self.loss) else math.nan
         return [[[gap * (1 + state), 0.0]] for state in range(self.asked)] if self.ready else None
 
@@ -123,6 +125,15 @@ def test_a_loss_that_is_no_number_ends_it_until_it_is_started_again() -> None:
     found.add(0, [batch(), batch()])
     run(found)
     assert found.error is None and [one.step for one in found.take()] == [0, 1]
+
+
+def test_what_a_scoring_runs_into_ends_training_and_is_told() -> None:
+    numbers = Numbers("lozo")
+    numbers.broken = True
+    found = course(numbers)
+    found.add(0, [batch(), batch()])
+    run(found)
+    assert found.error == "RuntimeError: out of memory" and not found.waits and found.take() == []
 
 
 @pytest.mark.parametrize("scored", [(), (1, 2)])

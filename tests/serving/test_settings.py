@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from bench.commands.serve_bench import plan_of
+
 REFUSED = [
     (("--host", "0.0.0.0"), "ZO_BENCH_TOKEN"),
     (("--port", "70000"), "65535"),
@@ -50,3 +52,11 @@ def test_what_cannot_be_measured_exits_2(
     options: tuple[str, ...], said: str, refused: Callable[..., str], tmp_path: Path
 ) -> None:
     assert said in refused("serve-bench", *options, "--results", str(tmp_path / "results"))
+
+
+def test_a_stretch_asks_for_what_comes_in_its_time_and_no_more_than_a_trace_has(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text('{"timestamp": 0}\n' * 30 + "\n")
+    for path, rates in ((None, {2.0: 20, 100.0: 1000, 0.01: 2}), (str(trace), {2.0: 20, 100.0: 30})):
+        plan = plan_of("4", None, 1, 10.0, 100.0, (24, 16, path))
+        assert {rate: plan.requests(rate) for rate in rates} == rates
