@@ -191,7 +191,8 @@ class Bench:
         counted = [control.counter(f"vllm:prefix_cache_{what}_total") for what in ("hits", "queries")]
         before, begin = control.facts(), time.perf_counter()
         with utilization() as used:
-            seen = self.generator.run("tuned", point.rate, plan.requests(point.rate), 1000 + index)
+            salt = f"{point.policy} {point.rate:g} {index}"  # the prompts of a round are the same under all policies
+            seen = self.generator.run("tuned", point.rate, plan.requests(point.rate), 1000 + index, salt)
         spent, after = time.perf_counter() - begin, control.facts()
         hits, queries = (control.counter(f"vllm:prefix_cache_{what}_total") for what in ("hits", "queries"))
         control.post("stop")

@@ -59,8 +59,9 @@ class Generator:
         if token:
             os.environ["OPENAI_API_KEY"] = token
 
-    def run(self, model: str, rate: float, requests: int, seed: int) -> Seen:
-        """So many requests at so many a second (inf: all at once), as a Poisson process has them; a trace has its own times."""
+    def run(self, model: str, rate: float, requests: int, seed: int, salt: str = "") -> Seen:
+        """So many requests at so many a second (inf: all at once), as a Poisson process has them; a trace has its own times. They
+        find what requests of the same salt have left in the prefix cache."""
         from vllm.benchmarks.serve import main_async
 
         users = self._users
@@ -75,6 +76,8 @@ class Generator:
             "temperature": 0,
             "ready-check-timeout-sec": 0,
         }
+        if salt:
+            given["extra-body"] = json.dumps({"cache_salt": salt})
         if users.trace:
             given |= {"dataset-name": "timed_trace", "dataset-path": users.trace}
         else:
