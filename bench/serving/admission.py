@@ -23,8 +23,10 @@ POLICIES = ("none", "fixed", "idle-only", "controller")
 WINDOW, AGAIN = 200, 20
 """First tokens that the tail is taken from, and after how many new ones it is looked at."""
 LEAST, STEP = 32, 16
-APART, ROUNDS = 1 / 8, 500
-"""Share of rounds, drawn at random, that have no training beside them, so that its cost is known; and how many are kept."""
+APART, APART_S, ROUNDS = 1 / 8, 0.1, 500
+"""Share of time without training beside rounds, drawn anew so often, so that its cost is known; how many rounds are kept."""
+BURST = 4
+"""Where more wait, training beside rounds stands still. Each time it is stopped or let go a round is delayed."""
 ALONE_S = 10.0
 """So long after the last user the controller takes all there is."""
 SLO = re.compile(r"ttft_p99=(?:\+(?P<share>\d+(?:\.\d+)?)%|(?P<ms>\d+(?:\.\d+)?)ms)")
@@ -97,6 +99,8 @@ class Admission:
     slowdown: Slowdown = field(default_factory=Slowdown)
     _draw: random.Random = field(default_factory=lambda: random.Random(0))
     _new: int = 0
+    _until: float = 0.0
+    _stands: bool = False
 
     def __post_init__(self) -> None:
         self.budget = self._least
@@ -112,11 +116,15 @@ class Admission:
                 return self.policy.tokens
             case "idle-only":
                 return 0 if users else self.policy.most
-        if self.beside and users and self._draw.random() < APART:
-            return 0
-        if waiting > (1 if self.beside else 0):  # training beside them leaves one who waits alone, and several are a burst
+        if waiting > (BURST if self.beside else 0) or (self.beside and users and self._apart(now)):
             return 0
         return self.policy.most if now - self.last_user > ALONE_S else int(self.budget)
+
+    def _apart(self, now: float) -> bool:
+        """Whether it is time for rounds without training beside them."""
+        if now >= self._until:
+            self._until, self._stands = now + APART_S, self._draw.random() < APART
+        return self._stands
 
     def first_token(self, measured: float, added: float) -> None:
         """A user got a first token so long after the request came, and so much of that was probes."""

@@ -1,8 +1,10 @@
 """Training in a process beside the engine's, which it is a copy of (`fork`): the same weights without copying them, and the same
 adapter slots, which both see.
 
-It runs where a core would be idle (`SCHED_IDLE`): whatever else wants a core has it at once. In rounds that the admission policy
-leaves nothing for, it stands still wherever it is (`SIGSTOP`). What goes wrong in it ends training and no answer of a user.
+It runs where a core would be idle (`SCHED_IDLE`): whatever else wants the core has it at once. It keeps to the last core, as the
+server's own process does, and the engine to the others: where all cores seem busy Linux looks for no idle one, and what wakes up
+would wait behind the engine. In rounds that the admission policy leaves nothing for, it stands still wherever it is (`SIGSTOP`).
+What goes wrong in it ends training and no answer of a user.
 """
 
 from __future__ import annotations
@@ -75,7 +77,8 @@ class Process:
 
 def start(make: Callable[[Count], Work | None], path: str, most: int) -> Process | None:
     """Make the work in a process of its own, which listens at `path` for one caller and ends with it, or with the engine; None
-    where it says that there is none. make: takes what is to be told of every part that was scored, in tokens."""
+    where it says that there is none. make: takes what is to be told of every part that was scored, in tokens. Where it works this
+    process leaves it a core."""
     scored = np.frombuffer(mmap.mmap(-1, mmap.PAGESIZE), dtype=np.int64)
     mine, theirs = socket.socketpair()
     with mine, theirs, socket.socket(socket.AF_UNIX) as listener:
@@ -87,6 +90,7 @@ def start(make: Callable[[Count], Work | None], path: str, most: int) -> Process
         theirs.close()
         said = json.loads(mine.makefile().read() or '{"error": "the process that trains has ended"}')
     if said.get("works"):
+        keep_to(engine_cores())
         return Process(pid, scored, most)
     os.waitpid(pid, 0)
     if said["error"]:
@@ -121,6 +125,19 @@ def _run(
         os._exit(status)
 
 
+def engine_cores() -> set[int]:
+    """Of those that this process may use, all but the last, where there are several."""
+    cores = sorted(os.sched_getaffinity(0))
+    return set(cores[:-1] or cores)
+
+
+def keep_to(cores: set[int]) -> None:
+    """All threads of this process, and those that they begin."""
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread.name), cores)
+
+
 def _set_apart(engine: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # the engine's to obey
         signal.signal(number, signal.SIG_IGN)
@@ -129,6 +146,7 @@ def _set_apart(engine: int) -> None:
     libc.prctl(PR_SET_NAME, NAME.encode())
     if os.getppid() != engine:
         raise ChildProcessError("the engine has ended")
+    keep_to({max(os.sched_getaffinity(0))})
     try:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     except PermissionError:  # some containers have no other policies

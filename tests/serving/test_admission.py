@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 
 from bench.errors import UsageError
-from bench.serving.admission import ALONE_S, APART, Admission, Policy, Slo, Slowdown, percentile
+from bench.serving.admission import ALONE_S, APART, APART_S, BURST, Admission, Policy, Slo, Slowdown, percentile
 
 MOST = 512
 
@@ -28,13 +29,14 @@ def test_what_a_round_takes(name: str, nobody: int, decoding: int, burst: int) -
     assert found.allowed(2.1, waiting=0, users=3) == decoding  # and it recovers with the next round
 
 
-@pytest.mark.parametrize(("waiting", "some"), [(0, True), (1, True), (2, False), (9, False)])
+@pytest.mark.parametrize(("waiting", "some"), [(0, True), (BURST, True), (BURST + 1, False), (9, False)])
 def test_beside_the_rounds_it_stands_still_in_a_burst_and_now_and_then_to_know_what_it_costs(waiting: int, some: bool) -> None:
     found = admission("controller", beside=True)
-    given = [found.allowed(0.0, waiting=waiting, users=10) for _ in range(4000)]
+    given = [found.allowed(number * APART_S / 4, waiting=waiting, users=10) for number in range(16_000)]
     apart = given.count(0) / len(given)
     assert abs(apart - APART) < 0.02 if some else apart == 1
-    assert set(given) == {0, 32} if some else {0}
+    assert set(given) == ({0, 32} if some else {0})
+    assert sum(a != b for a, b in pairwise(given)) < 16_000 / 4  # it is not stopped and let go with every round
     assert found.allowed(0.0, waiting=0, users=0) > 0
 
 

@@ -67,11 +67,14 @@ class Slots:
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[tuple[process.Process, str, Slots]]:
-    slots, path = Slots(), str(tmp_path / "at")
+    slots, path, cores = Slots(), str(tmp_path / "at"), os.sched_getaffinity(0)
     share_slots(slots)
     found = process.start(lambda count: Counting(count, slots.lora_a_stacked[0]), path, MOST)
     assert found is not None
+    if len(cores) > 1:
+        assert os.sched_getaffinity(found.pid) == {max(cores)} and os.sched_getaffinity(0) == cores - {max(cores)}
     yield found, path, slots
+    process.keep_to(cores)
     with suppress(ProcessLookupError, ChildProcessError):
         os.kill(found.pid, signal.SIGKILL)
         os.waitpid(found.pid, 0)
