@@ -11,8 +11,8 @@ ROUNDS = (
     ("users decode: what the bound allows", 5, 0, 6, 6, 10),
     ("nobody there for ten seconds: all that fits", 0, 0, 12, 0, 12),
 )
-"""What is said of a round; tokens of decoding users, of a user's prompt, of probes, and of probes that are held back; twelfths of the
-round that a process beside it runs, as a core is idle."""
+"""What is said of a round; tokens of decoding users, of a user's prompt, of probes, and of probes that are held back; twelfths of
+the round that a process beside it runs, as a core is idle."""
 
 
 def cells(x: float, y: float, count: int, fill: str) -> list[str]:
