@@ -90,7 +90,7 @@ def start(make: Callable[[Count], Work | None], path: str, most: int) -> Process
         theirs.close()
         said = json.loads(mine.makefile().read() or '{"error": "the process that trains has ended"}')
     if said.get("works"):
-        keep_to(engine_cores())
+        keep_to(shared_out()[0])
         return Process(pid, scored, most)
     os.waitpid(pid, 0)
     if said["error"]:
@@ -111,24 +111,25 @@ def _run(
 
         try:
             work, error = make(count), ""
-        except Exception as failed:
+        except Exception as failed:  # whatever it is, the engine is told
             work, error = None, f"{type(failed).__name__}: {failed}"
         starter.sendall(json.dumps({"works": work is not None, "error": error}).encode())
         starter.close()
         if work is not None:
             _serve(work, listener.accept()[0])
         status = 0
-    except BaseException:
+    except BaseException:  # nothing may unwind into the engine's copy
         traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(status)
 
 
-def engine_cores() -> set[int]:
-    """Of those that this process may use, all but the last, where there are several."""
+def shared_out() -> tuple[set[int], set[int]]:
+    """The cores that this process may use: the engine's, and the last one, which training and the server's own process have. A
+    single core is both."""
     cores = sorted(os.sched_getaffinity(0))
-    return set(cores[:-1] or cores)
+    return set(cores[:-1] or cores), {cores[-1]}
 
 
 def keep_to(cores: set[int]) -> None:
@@ -146,7 +147,7 @@ def _set_apart(engine: int) -> None:
     libc.prctl(PR_SET_NAME, NAME.encode())
     if os.getppid() != engine:
         raise ChildProcessError("the engine has ended")
-    keep_to({max(os.sched_getaffinity(0))})
+    keep_to(shared_out()[1])
     try:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     except PermissionError:  # some containers have no other policies
@@ -168,5 +169,5 @@ def _serve(work: Work, caller: socket.socket) -> None:
 def _answer(work: Work, name: str, args: list[Any]) -> dict[str, Any]:
     try:
         return {"value": getattr(work, name)(*args)}
-    except Exception as error:
+    except Exception as error:  # whatever a call runs into, its caller is told
         return {"error": f"{type(error).__name__}: {error}"}

@@ -207,7 +207,7 @@ async def _trainer(site: Site, durable: Durable, llm: Any, models: Any, probes: 
 async def _training(site: Site, llm: Any, scoped: Layout, probes: list[Adapter], ring: list[int], folder: str) -> tuple[Rpc, Rpc]:
     """How to call the engine and training, once training is there: beside the engine, or in it."""
     from bench.serving.messages import Caller
-    from bench.serving.process import keep_to
+    from bench.serving.process import keep_to, shared_out
 
     async def engine(name: str, *args: Any) -> Any:
         return (await llm.collective_rpc(name, args=args))[0]
@@ -219,7 +219,7 @@ async def _training(site: Site, llm: Any, scoped: Layout, probes: list[Adapter],
     shapes, path = {name: list(shape) for name, shape in scoped.items()}, os.path.join(folder, "training")
     asked = (task.objective, task.single_token_options, path if options.probes != "requests" else None)
     if await engine("zs_setup", spec.to_json(), shapes, probes, ring, *asked):
-        keep_to({max(os.sched_getaffinity(0))})
+        keep_to(shared_out()[1])
         return engine, await Caller.connect(path)
     if options.probes == "passes":
         raise UsageError("--probes passes: takes a CPU and a model with plain causal attention; use --probes requests")
